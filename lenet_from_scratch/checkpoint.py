@@ -12,6 +12,7 @@ import csv
 import hashlib
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -81,7 +82,8 @@ def load(path: Path, folder: str | None = None) -> dict:
     version or of another folder.
     """
     try:
-        contents = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # a damaged file ends in one sentence
+            contents = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise Refusal(f"there is no checkpoint {path}: make one with python train.py") from None
     except IsADirectoryError:

@@ -56,12 +56,11 @@ def _number(text: str, kind: type, least: float, wanted: str):
     return value
 
 
-def training_parser(
-    about: str, *, data: Sequence[str], length: str, batch_size: int
-) -> argparse.ArgumentParser:
+def training_parser(about: str, *, data: Sequence[str], length: str) -> argparse.ArgumentParser:
     """The parser of every `train.py`: the same flags in the same order; add your own after.
 
-    `data` names the data sets, `length` is "epochs" or "steps".
+    `data` names the data sets, `length` is "epochs" or "steps". Epochs or steps, batch size,
+    rate and lines are None where the user leaves them to the recipe.
     """
     parser = _parser(about)
     add = parser.add_argument
@@ -70,10 +69,10 @@ def training_parser(
         help="where everything is written (default: runs/ in this folder)")
     add(f"--{length}", metavar="N", type=positive_int,
         help=f"{length} to train for in all (default: what suits the data)")
-    add("--batch-size", metavar="N", type=positive_int, default=batch_size,
-        help="examples a step; lower it when memory runs out (default: %(default)s)")
+    add("--batch-size", metavar="N", type=positive_int,
+        help="examples a step; lower it when memory runs out (default: what suits the data)")
     add("--lr", metavar="X", type=positive_float,
-        help="learning rate at the start (default: what suits the model)")
+        help="learning rate at the start (default: what suits model and data)")
     add("--seed", metavar="N", type=natural, default=0,
         help="same seed, same machine: the same bits (default: %(default)s)")
     _add_device(parser)

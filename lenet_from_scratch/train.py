@@ -32,10 +32,14 @@ from console import (
 from data import NAMES, Data, Part, load, to_input
 from model import BLACK, NAME, VARIANTS, WHITE, build
 
-LR = {"classic": 0.02, "1998": 0.002}
 MOMENTUM = 0.9
-EPOCHS, DECAY = 15, 0.8                # with 55,000 pictures to train on
-EPOCHS_SMALL, DECAY_SMALL = 60, 0.95   # with under 10,000, whose epochs have few steps
+RECIPES = {  # by network and size of the training set: found on validation pictures
+    ("classic", "large"): {"epochs": 20, "batch_size": 64, "lr": 0.02, "decay": 0.85},
+    ("1998", "large"): {"epochs": 20, "batch_size": 64, "lr": 0.003, "decay": 0.85},
+    ("classic", "small"): {"epochs": 60, "batch_size": 16, "lr": 0.02, "decay": 0.95},
+    ("1998", "small"): {"epochs": 60, "batch_size": 16, "lr": 0.001, "decay": 0.95},
+}
+SMALL = 10_000  # pictures; below this an epoch has few steps
 EPOCHS_QUICK = 2
 COLUMNS = ["epoch", "step", "lr", "train_loss", "validation_loss", "validation_error",
            "seconds"]
@@ -100,6 +104,9 @@ class Run:
                 setattr(self, name, saved[name])
         self.started = time.monotonic() - self.seconds
         args.out_dir.mkdir(parents=True, exist_ok=True)
+        if not saved:                 # two runs never share a folder's files
+            for name in ("best.pt", "checkpoint.pt"):
+                (args.out_dir / name).unlink(missing_ok=True)
         self.metrics = checkpoint.Metrics(args.out_dir / "metrics.csv", COLUMNS,
                                           self.step if saved else None)
 
@@ -132,8 +139,8 @@ class Run:
                                  error, round(seconds, 2))))
         self.loss_sum = 0.0
         self.metrics.add(**row)
-        if self.best is None or error < self.best:
-            self.best = error
+        if self.best is None or (error, loss) < self.best:   # the loss decides between equals
+            self.best = (error, loss)
             self.save("best.pt")      # before checkpoint.pt, which says that it is there
         self.save("checkpoint.pt")
         if self.epoch % self.args.log_every == 0 or self.epoch == self.args.epochs:
@@ -184,7 +191,7 @@ def report(run: Run, data: Data) -> None:
 
 def parse(argv: list[str] | None) -> tuple[argparse.Namespace, dict | None]:
     """The options, and the checkpoint if a run is resumed: its options become the defaults."""
-    parser = training_parser("Train LeNet-5.", data=NAMES, length="epochs", batch_size=64)
+    parser = training_parser("Train LeNet-5.", data=NAMES, length="epochs")
     parser.add_argument("--variant", choices=VARIANTS, default="classic",
                         help="the network of the textbooks or of the paper (default: classic)")
     parser.add_argument("--weight-decay", metavar="X", type=non_negative_float, default=5e-4,
@@ -208,14 +215,13 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, dict | None]:
 
 
 def set_defaults(args: argparse.Namespace, data: Data) -> None:
-    """What the flags leave open depends on the data."""
-    small = len(data.train.labels) < 10_000
-    if args.lr is None:
-        args.lr = LR[args.variant]
-    if args.epochs is None:
-        args.epochs = EPOCHS_QUICK if args.quick else EPOCHS_SMALL if small else EPOCHS
-    if args.decay is None:
-        args.decay = DECAY_SMALL if small else DECAY
+    """What the flags leave open follows from the network and the size of its data."""
+    size = "small" if len(data.train.labels) < SMALL else "large"
+    if args.quick and args.epochs is None:
+        args.epochs = EPOCHS_QUICK
+    for name, value in RECIPES[args.variant, size].items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
     if args.log_every is None:
         args.log_every = -(-args.epochs // 15)
 

@@ -1,0 +1,106 @@
+"""Fixtures and rules of the whole suite: offline, seeded, tidy, and nothing skipped in CI."""
+
+import os
+import socket
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from support import ROOT, SHARED, load, run
+
+NOT_SKIPPABLE = "needs ../shared/data"
+
+
+@pytest.fixture(autouse=True)
+def same_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test starts from the same seeds and thread count, and cannot reach a network."""
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    connect = socket.socket.connect
+
+    def connect_locally(self: socket.socket, address: object) -> None:
+        internet = self.family in (socket.AF_INET, socket.AF_INET6)
+        if internet and address[0] != "127.0.0.1":
+            raise OSError(f"a test tried to reach {address}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", connect_locally)
+    monkeypatch.setenv("no_proxy", "*")
+
+
+@pytest.fixture(scope="session")
+def folder() -> Callable[[str], SimpleNamespace]:
+    """Loads one folder's modules: `folder("lenet_from_scratch").model.LeNet`."""
+    return load
+
+
+@pytest.fixture(scope="session")
+def quick_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., SimpleNamespace]:
+    """Runs a folder's `train.py --quick` once a session; gives its `out` and `result`."""
+    done: dict[tuple[str, ...], SimpleNamespace] = {}
+
+    def quick(name: str, *flags: str) -> SimpleNamespace:
+        if (name, *flags) not in done:
+            out = tmp_path_factory.mktemp(name)
+            result = run(ROOT / name / "train.py", "--quick", "--out-dir", out, *flags)
+            assert result.returncode == 0, result.stderr
+            done[name, *flags] = SimpleNamespace(out=out, result=result)
+        return done[name, *flags]
+
+    return quick
+
+
+@pytest.fixture(scope="session")
+def shared() -> Callable[[str], Path]:
+    """The path of real data in `../shared/data`; the test is skipped where it is absent."""
+
+    def find(name: str) -> Path:
+        if not (SHARED / name).exists():
+            pytest.skip(f"{NOT_SKIPPABLE}/{name}")
+        return SHARED
+
+    return find
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave slow tests out unless -m names them, and gpu tests where there is no GPU."""
+    no_gpu = pytest.mark.skip(reason="needs CUDA")
+    for item in items:
+        if "gpu" in item.keywords and not torch.cuda.is_available():
+            item.add_marker(no_gpu)
+    if "slow" not in config.option.markexpr:
+        slow = [item for item in items if "slow" in item.keywords]
+        items[:] = [item for item in items if "slow" not in item.keywords]
+        config.hook.pytest_deselected(items=slow)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Remember the state of the tree."""
+    session.config.tree_before = _tree()
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Fail if the tests changed the tree, or if CI skipped what it could have run."""
+    report = session.config.pluginmanager.get_plugin("terminalreporter")
+    complaints = []
+    if _tree() != session.config.tree_before:
+        complaints.append(f"the tests changed the tree: {_tree()}")
+    if os.environ.get("CI"):
+        for skipped in report.stats.get("skipped", []):
+            reason = str(skipped.longrepr[-1])
+            if "CUDA" not in reason and (SHARED.exists() or NOT_SKIPPABLE not in reason):
+                complaints.append(f"skipped in CI: {skipped.nodeid} ({reason})")
+    for complaint in complaints:
+        report.write_line(complaint, red=True)
+    if complaints and exitstatus == 0:
+        session.exitstatus = 1
+
+
+def _tree() -> str:
+    status = subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True,
+                            encoding="utf-8", check=False)
+    return status.stdout

@@ -1,0 +1,70 @@
+"""What the tests share: the folders, a loader for equal module names, and subprocesses."""
+
+import contextlib
+import functools
+import importlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDERS = sorted(path.name for path in ROOT.glob("*_from_scratch") if path.is_dir())
+SHARED = ROOT.parent / "shared" / "data"  # real data for development and CI, never committed
+
+
+@functools.cache
+def load(folder: str, root: Path = ROOT) -> SimpleNamespace:
+    """The modules of one folder by name: `load("lenet_from_scratch").model.LeNet`.
+
+    Nine folders have a `model.py`; each is imported with its folder alone on `sys.path` and
+    then taken out of `sys.modules`, so that the next folder gets its own.
+    """
+    home = root / folder
+    names = [path.stem for path in sorted(home.glob("*.py"))]
+    with _clean_imports(names, home):
+        return SimpleNamespace(**{name: importlib.import_module(name) for name in names})
+
+
+@contextlib.contextmanager
+def _clean_imports(names: list[str], home: Path) -> Iterator[None]:
+    kept = {name: sys.modules.pop(name) for name in names if name in sys.modules}
+    sys.path.insert(0, str(home))
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path.remove(str(home))
+        for name in names:
+            sys.modules.pop(name, None)
+        sys.modules.update(kept)
+
+
+def environment() -> dict[str, str]:
+    """The environment of a user without a network and without our own paths."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    nowhere = "http://127.0.0.1:9"  # the discard port: every download is refused at once
+    return kept | {
+        "http_proxy": nowhere, "https_proxy": nowhere, "no_proxy": "127.0.0.1,localhost",
+        "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1",
+    }
+
+
+def run(
+    *command: str | Path, cwd: Path | None = None, timeout: float = 120
+) -> subprocess.CompletedProcess:
+    """Run `python script.py …` as a user would, and wait; a hanging command fails the test."""
+    return subprocess.run(
+        [sys.executable, *map(str, command)], cwd=cwd, env=environment(), timeout=timeout,
+        capture_output=True, encoding="utf-8", check=False,
+    )
+
+
+def start(*command: str | Path, cwd: Path | None = None) -> subprocess.Popen:
+    """Start `python script.py …` and go on: for signals and kills."""
+    return subprocess.Popen(
+        [sys.executable, *map(str, command)], cwd=cwd, env=environment(),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
+    )
