@@ -13,17 +13,9 @@ import torch
 from torch import nn
 
 import checkpoint
+import console
 import prepare
 import visualize
-from console import (
-    Refusal,
-    add_data_flags,
-    choose_device,
-    inference_parser,
-    natural,
-    one_line_errors,
-    say,
-)
 from data import NAMES, load_test, to_input
 from model import NAME, LeNet1998, build
 from train import evaluate
@@ -53,7 +45,7 @@ def read_files(model: nn.Module, config: dict, files: list[Path], out: Path) -> 
         try:
             stages = prepare.stages(file)
         except (ValueError, OSError) as error:
-            say(f"error: {error}")
+            console.say(f"error: {error}")
             failures += 1
             continue
         image = np.round(255 * stages["centred by mass"]).astype(np.uint8)
@@ -64,19 +56,19 @@ def read_files(model: nn.Module, config: dict, files: list[Path], out: Path) -> 
     return int(failures > 0)
 
 
-@one_line_errors
+@console.one_line_errors
 def main(argv: list[str] | None = None) -> int:
     """Load a checkpoint and answer one question with it."""
-    parser = inference_parser("Read digits with a trained LeNet-5.")
+    parser = console.inference_parser("Read digits with a trained LeNet-5.")
     asked = parser.add_mutually_exclusive_group()
     asked.add_argument("--image", metavar="FILE", type=Path, nargs="+",
                        help="pictures or photographs of one digit each")
-    asked.add_argument("--index", metavar="N", type=natural, default=0,
+    asked.add_argument("--index", metavar="N", type=console.natural, default=0,
                        help="picture N of the test set (default: %(default)s)")
     asked.add_argument("--test", action="store_true", help="the error on the whole test set")
-    add_data_flags(parser, NAMES, default=None)
+    console.add_data_flags(parser, NAMES, default=None)
     args = parser.parse_args(argv)
-    device = choose_device(args.device)
+    device = console.choose_device(args.device)
     model, config = checkpoint.open_model(args.checkpoint, NAME, build, device)
     if args.image:
         return read_files(model, config, args.image, args.out)
@@ -87,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
               f"{name}")
         return 0
     if args.index >= len(test.labels):
-        raise Refusal(f"{name} has the test pictures 0 to {len(test.labels) - 1}")
+        raise console.Refusal(f"{name} has the test pictures 0 to {len(test.labels) - 1}")
     image = test.images[args.index].numpy()
     words, drawings = answer(model, config, image)
     strip = args.out / f"test_{args.index}.png"

@@ -15,32 +15,21 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import checkpoint
+import console
 import visualize
-from console import (
-    Refusal,
-    Stop,
-    autocast,
-    check_finite,
-    choose_device,
-    describe_device,
-    non_negative_float,
-    one_line_errors,
-    positive_float,
-    say,
-    training_parser,
-)
 from data import NAMES, Data, Part, load, to_input
 from model import BLACK, NAME, VARIANTS, WHITE, build
 
 MOMENTUM = 0.9
-RECIPES = {  # by network and size of the training set: found on validation pictures
-    ("classic", "large"): {"epochs": 20, "batch_size": 64, "lr": 0.02, "decay": 0.85},
-    ("1998", "large"): {"epochs": 20, "batch_size": 64, "lr": 0.003, "decay": 0.85},
-    ("classic", "small"): {"epochs": 60, "batch_size": 16, "lr": 0.02, "decay": 0.95},
-    ("1998", "small"): {"epochs": 60, "batch_size": 16, "lr": 0.001, "decay": 0.95},
+RATES = {  # by network and size of the training set; all found on validation pictures
+    ("classic", "large"): 0.02, ("classic", "small"): 0.02,
+    ("1998", "large"): 0.003, ("1998", "small"): 0.001,
 }
-SMALL = 10_000  # pictures; below this an epoch has few steps
-EPOCHS_QUICK = 2
+RECIPES = {
+    "large": {"epochs": 20, "batch_size": 64, "decay": 0.85, "weight_decay": 5e-4},
+    "small": {"epochs": 60, "batch_size": 16, "decay": 0.95, "weight_decay": 2e-3},
+}
+SMALL = 10_000  # pictures; with fewer, an epoch has few steps and more of them are needed
 COLUMNS = ["epoch", "step", "lr", "train_loss", "validation_loss", "validation_error",
            "seconds"]
 FIXED = ("data", "variant", "batch_size", "seed")  # what a resumed run may not change
@@ -56,14 +45,14 @@ def shuffled(count: int, seed: int, epoch: int) -> Tensor:
 def evaluate(model: nn.Module, part: Part, config: dict) -> tuple[float, float, Tensor]:
     """Mean loss in nats, error rate from 0 to 1, and the probabilities (N, K), on the CPU."""
     device = next(model.parameters()).device
+    training = model.training
     model.eval()
     total, probabilities = 0.0, []
     for images, labels in zip(part.images.split(1000), part.labels.split(1000)):
-        inputs = to_input(images.to(device), config["mean"], config["std"])
-        logits = model(inputs.contiguous(memory_format=torch.channels_last))
+        logits = model(to_input(images.to(device), config["mean"], config["std"]))
         total += model.loss(logits, labels.to(device)).item() * len(labels)
         probabilities.append(model.probabilities(logits).cpu())
-    model.train()
+    model.train(training)
     probabilities = torch.cat(probabilities)
     wrong = (probabilities.argmax(1) != part.labels.cpu()).double().mean().item()
     return total / len(part.labels), wrong, probabilities
@@ -90,7 +79,7 @@ class Run:
         torch.manual_seed(args.seed)
         self.config = saved["config"] if saved else configure(args.variant, data)
         if self.config["classes"] != data.classes:
-            raise Refusal(f"{data.name} has other classes than the run had that is to go on")
+            raise console.Refusal(f"{data.name} has other classes than the run that is to go on")
         self.model = build(self.config).to(device, memory_format=torch.channels_last)
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=args.lr, momentum=MOMENTUM,
                                          weight_decay=args.weight_decay)
@@ -104,9 +93,8 @@ class Run:
                 setattr(self, name, saved[name])
         self.started = time.monotonic() - self.seconds
         args.out_dir.mkdir(parents=True, exist_ok=True)
-        if not saved:                 # two runs never share a folder's files
-            for name in ("best.pt", "checkpoint.pt"):
-                (args.out_dir / name).unlink(missing_ok=True)
+        for name in () if saved else ("best.pt", "checkpoint.pt"):  # two runs never mix
+            (args.out_dir / name).unlink(missing_ok=True)
         self.metrics = checkpoint.Metrics(args.out_dir / "metrics.csv", COLUMNS,
                                           self.step if saved else None)
 
@@ -148,7 +136,7 @@ class Run:
                   f"{error:15.2%} {seconds:7.0f} s", flush=True)
 
 
-def train(run: Run, data: Data, stop: Stop) -> None:
+def train(run: Run, data: Data, stop: console.Stop) -> None:
     """The loop: until the last epoch, or until a signal asks to stop between two steps."""
     args, model, optimizer = run.args, run.model, run.optimizer
     images, labels = (tensor.to(run.device) for tensor in data.train)
@@ -160,12 +148,12 @@ def train(run: Run, data: Data, stop: Stop) -> None:
         left = order.split(args.batch_size)[run.batch :]
         for chosen in tqdm(left, f"epoch {run.epoch + 1}", leave=False, disable=None):
             inputs = to_input(images[chosen], run.config["mean"], run.config["std"])
-            with autocast(run.device, args.precision):
-                logits = model(inputs.contiguous(memory_format=torch.channels_last))
+            with console.autocast(run.device, args.precision):
+                logits = model(inputs)
             loss = model.loss(logits.float(), labels[chosen])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            check_finite(loss, model.parameters(), run.step, rate)
+            console.check_finite(loss, model.parameters(), run.step, rate)
             optimizer.step()                                           # (11)
             run.step, run.batch = run.step + 1, run.batch + 1
             run.loss_sum += loss.item()
@@ -191,12 +179,12 @@ def report(run: Run, data: Data) -> None:
 
 def parse(argv: list[str] | None) -> tuple[argparse.Namespace, dict | None]:
     """The options, and the checkpoint if a run is resumed: its options become the defaults."""
-    parser = training_parser("Train LeNet-5.", data=NAMES, length="epochs")
+    parser = console.training_parser("Train LeNet-5.", data=NAMES, length="epochs")
     parser.add_argument("--variant", choices=VARIANTS, default="classic",
                         help="the network of the textbooks or of the paper (default: classic)")
-    parser.add_argument("--weight-decay", metavar="X", type=non_negative_float, default=5e-4,
-                        help="pull of all weights towards zero (default: %(default)s)")
-    parser.add_argument("--decay", metavar="X", type=positive_float,
+    parser.add_argument("--weight-decay", metavar="X", type=console.non_negative_float,
+                        help="pull of all weights towards zero (default: what suits the data)")
+    parser.add_argument("--decay", metavar="X", type=console.positive_float,
                         help="factor on the learning rate after each epoch (default: what "
                              "suits the data)")
     args = parser.parse_args(argv)
@@ -210,7 +198,8 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, dict | None]:
     args.resume = path
     for name in FIXED:
         if getattr(args, name) != started[name]:
-            raise Refusal(f"a resumed run keeps its {name} ({started[name]}): start a new one")
+            raise console.Refusal(f"a resumed run keeps its {name.replace('_', ' ')} "
+                                  f"({started[name]}): start a new one")
     return args, saved
 
 
@@ -218,35 +207,36 @@ def set_defaults(args: argparse.Namespace, data: Data) -> None:
     """What the flags leave open follows from the network and the size of its data."""
     size = "small" if len(data.train.labels) < SMALL else "large"
     if args.quick and args.epochs is None:
-        args.epochs = EPOCHS_QUICK
-    for name, value in RECIPES[args.variant, size].items():
+        args.epochs = 2
+    for name, value in {"lr": RATES[args.variant, size], **RECIPES[size]}.items():
         if getattr(args, name) is None:
             setattr(args, name, value)
     if args.log_every is None:
         args.log_every = -(-args.epochs // 15)
 
 
-@one_line_errors
+@console.one_line_errors
 def main(argv: list[str] | None = None) -> int:
     """Train, test once, and leave a checkpoint, a table and three pictures."""
     args, saved = parse(argv)
     if args.quick and args.data == "auto":
         args.data = "digits"
-    device = choose_device(args.device)
+    device = console.choose_device(args.device)
     data = load(args.data, args.data_dir, args.workers)
+    args.data = data.name  # what "auto" has found, so that a resumed run finds the same
     set_defaults(args, data)
     run = Run(args, data, device, saved)
     parameters = sum(p.numel() for p in run.model.parameters())
     train_size, validation_size, test_size = (len(part.labels) for part in data[2:])
     print(f"LeNet-5 ({args.variant}), {parameters:,} parameters; {data.name}: {train_size:,} "
           f"pictures to train on, {validation_size:,} to validate, {test_size:,} to test; "
-          f"{describe_device(device)}; seed {args.seed}")
+          f"{console.describe_device(device)}; seed {args.seed}")
     print(f"writing to {args.out_dir}; stop with Ctrl-C, go on with --resume")
     print("epoch    step  train loss  validation loss  validation error  time", flush=True)
-    with Stop() as stop:
+    with console.Stop() as stop:
         train(run, data, stop)
     if stop.requested:
-        say(f"stopped after step {run.step}: go on with python train.py --resume")
+        console.say(f"stopped after step {run.step}: go on with python train.py --resume")
         return stop.exit_code
     report(run, data)
     return 0

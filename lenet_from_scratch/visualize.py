@@ -1,6 +1,6 @@
 """Pictures of a network: its learning curve, filters, maps, mistakes and drawings.
 
-    python visualize.py          # all that the newest checkpoint can show, into runs/
+    python visualize.py --index 0     # follow a test picture; everything lands in runs/
 """
 
 # N pictures, K classes
@@ -12,17 +12,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor, nn
 
 import checkpoint
-from console import (
-    Refusal,
-    add_data_flags,
-    choose_device,
-    inference_parser,
-    natural,
-    one_line_errors,
-)
+import console
 from data import NAMES, Part, load_test, to_input
 from model import NAME, LeNet1998, build
 
@@ -63,7 +57,7 @@ def draw_mistakes(part: Part, probabilities: Tensor, classes: list[str], path: P
     figure = Figure(figsize=(8, 4.4), layout="constrained")
     figure.suptitle(f"{len(wrong)} most confident mistakes of {len(part.labels):,} pictures")
     for axis, i in zip(figure.subplots(3, 8).flat, wrong.tolist()):
-        axis.imshow(part.images[i].cpu(), cmap=INK)
+        axis.imshow(part.images[i].cpu().numpy(), cmap=INK)
         right, said = classes[part.labels[i]], classes[answer[i]]
         axis.set_title(f"{right} read as {said}\n{belief[i]:.0%} sure", fontsize=7)
     for axis in figure.axes:
@@ -72,19 +66,18 @@ def draw_mistakes(part: Part, probabilities: Tensor, classes: list[str], path: P
 
 
 def draw_filters(model: nn.Module, path: Path) -> None:
-    """The kernels of both convolutions, rows by output map, columns by input map."""
+    """The kernels of both convolutions; of the second, a row for each map it looks at."""
     if isinstance(model, LeNet1998):
         first, second = model.c1.weight, model.c3.weight()
     else:
         first, second = model.conv1.weight, model.conv2.weight
     figure = Figure(figsize=(8, 3.6), layout="constrained")
-    axes = figure.subplots(1, 2, width_ratios=(1, 2.6))
-    for axis, weight, title in zip(axes, (first.transpose(0, 1), second.transpose(0, 1)),
-                                   ("first convolution", "second convolution")):
+    axes = figure.subplots(1, 2, width_ratios=(1, 4))
+    for axis, weight, title in zip(axes, (first, second.transpose(0, 1)), ("first", "second")):
         grid = _tile(weight.detach().cpu())
         limit = float(np.nanmax(np.abs(grid)))
         axis.imshow(grid, cmap="RdBu_r", vmin=-limit, vmax=limit)
-        axis.set_title(f"{title}, weights up to ±{limit:.2f}")
+        axis.set_title(f"{title}: up to ±{limit:.2f}", fontsize=10)
         axis.axis("off")
     save(figure, path)
 
@@ -115,7 +108,7 @@ def draw_maps(model: nn.Module, config: dict, image: Tensor, path: Path) -> None
         axis.imshow(_tile(part[0].unflatten(0, (-1, columns)).cpu()), cmap=INK)
         axis.set_title("×".join(map(str, part.shape[1:])), fontsize=10)
         axis.axis("off")
-    axes[-1].barh(config["classes"], model.probabilities(logits)[0].cpu(), color=BLUE)
+    axes[-1].barh(config["classes"], model.probabilities(logits)[0].tolist(), color=BLUE)
     axes[-1].set(xlim=(0, 1), title="probability")
     axes[-1].invert_yaxis()
     save(figure, path)
@@ -135,6 +128,19 @@ def draw_strip(stages: dict[str, np.ndarray], answer: str, path: Path) -> None:
     save(figure, path)
 
 
+def draw_photo(image: Tensor, path: Path) -> None:
+    """A picture (28, 28) as a telephone would see it: pencil on grainy, unevenly lit paper."""
+    dice = np.random.default_rng(0)
+    ink = Image.fromarray(image.cpu().numpy()).rotate(6, Image.Resampling.BICUBIC)
+    ink = np.asarray(ink.resize((224, 224), Image.Resampling.BICUBIC)) / 255
+    sheet = np.pad(ink, ((60, 116), (150, 26)))                        # off centre, (400, 400)
+    y, x = np.indices(sheet.shape) / sheet.shape[0]
+    light = 0.9 - 0.25 * x - 0.15 * y * y
+    photo = light * (1 - 0.7 * sheet) + dice.normal(0, 0.02, sheet.shape)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray((255 * photo.clip(0, 1)).astype(np.uint8)).save(path, quality=85)
+
+
 @torch.no_grad()
 def draw_codes(model: LeNet1998, config: dict, part: Part, path: Path) -> None:
     """What F6 draws for one picture of each digit, beside the drawing it should make."""
@@ -145,32 +151,35 @@ def draw_codes(model: LeNet1998, config: dict, part: Part, path: Path) -> None:
         drawing = model.draw(to_input(image[None], config["mean"], config["std"]))
         pictures = (image, drawing.view(12, 7), model.output.centres[digit].view(12, 7))
         for axis, picture in zip(rows[:, digit], pictures):
-            axis.imshow(picture.cpu(), cmap=INK)
+            axis.imshow(picture.cpu().numpy(), cmap=INK)
             axis.set(xticks=[], yticks=[])
     for axis, name in zip(rows[:, 0], ("picture", "F6 draws", "target")):
         axis.set_ylabel(name)
     save(figure, path)
 
 
-@one_line_errors
+@console.one_line_errors
 def main(argv: list[str] | None = None) -> int:
-    """Draw the filters, the way of one picture through the network, and (1998) the drawings."""
-    parser = inference_parser("Draw what a trained LeNet-5 has learned.")
-    add_data_flags(parser, NAMES, default=None)
-    parser.add_argument("--index", metavar="N", type=natural, default=0,
+    """Draw the filters, one picture's way through the network, and (1998) what F6 draws."""
+    parser = console.inference_parser("Draw what a trained LeNet-5 has learned.")
+    console.add_data_flags(parser, NAMES, default=None)
+    parser.add_argument("--index", metavar="N", type=console.natural, default=0,
                         help="the test picture to follow through the network (default: 0)")
     args = parser.parse_args(argv)
-    device = choose_device(args.device)
+    device = console.choose_device(args.device)
     model, config = checkpoint.open_model(args.checkpoint, NAME, build, device)
     name, test = load_test(config, args.data, args.data_dir)
     if args.index >= len(test.labels):
-        raise Refusal(f"{name} has the test pictures 0 to {len(test.labels) - 1}")
+        raise console.Refusal(f"{name} has the test pictures 0 to {len(test.labels) - 1}")
+    image = test.images[args.index]
+    names = ["filters.png", "maps.png", "photo.jpg"]
     draw_filters(model, args.out / "filters.png")
-    draw_maps(model, config, test.images[args.index], args.out / "maps.png")
-    print(f"wrote {args.out / 'filters.png'} and maps.png")
+    draw_maps(model, config, image, args.out / "maps.png")
+    draw_photo(image, args.out / "photo.jpg")
     if isinstance(model, LeNet1998):
+        names.append("codes.png")
         draw_codes(model, config, test, args.out / "codes.png")
-        print(f"wrote {args.out / 'codes.png'}")
+    print(f"wrote {', '.join(names)} to {args.out}")
     return 0
 
 

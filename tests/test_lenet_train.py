@@ -77,7 +77,7 @@ def test_a_run_cut_anywhere_and_resumed_is_the_uninterrupted_run(
     """Cut after the first step, inside an epoch, at an epoch's end, before the last step."""
     with monkeypatch.context() as patch:
         patch.setattr(StopAfter, "steps", cut)
-        patch.setattr(lenet.train, "Stop", StopAfter)
+        patch.setattr(lenet.console, "Stop", StopAfter)
         assert train(tmp_path, "--epochs", EPOCHS) == 143
     assert lenet.checkpoint.load(tmp_path / "checkpoint.pt")["step"] == cut
     torch.manual_seed(999)  # whatever happened in between must not matter
@@ -167,7 +167,7 @@ def test_the_optimizer_is_gradient_descent_with_momentum(tmp_path: Path) -> None
         model.loss(model(inputs), small.train.labels[chosen]).backward()
         with torch.no_grad():
             for name, p in model.named_parameters():
-                velocity[name] = 0.9 * velocity[name] + p.grad + 5e-4 * p
+                velocity[name] = 0.9 * velocity[name] + p.grad + 2e-3 * p
                 p -= 0.02 * velocity[name]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lenet.train, "load", lambda *_: small)
@@ -259,7 +259,7 @@ def test_a_new_run_never_mixes_with_the_files_of_an_old_one(
         (tmp_path / name).write_bytes((straight / name).read_bytes())
     (tmp_path / "pretrained.pt").touch()
     monkeypatch.setattr(StopAfter, "steps", 5)
-    monkeypatch.setattr(lenet.train, "Stop", StopAfter)
+    monkeypatch.setattr(lenet.console, "Stop", StopAfter)
     assert train(tmp_path, "--seed", 1) == 143
     assert lenet.checkpoint.load(tmp_path / "checkpoint.pt")["step"] == 5
     assert not (tmp_path / "best.pt").exists() and (tmp_path / "pretrained.pt").exists()
