@@ -79,7 +79,7 @@ class Run:
         torch.manual_seed(args.seed)
         self.config = saved["config"] if saved else configure(args.variant, data)
         if self.config["classes"] != data.classes:
-            raise console.Refusal(f"{data.name} has other classes than the run that is to go on")
+            raise console.Refusal(f"{data.name} has other classes than the run to resume")
         self.model = build(self.config).to(device, memory_format=torch.channels_last)
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=args.lr, momentum=MOMENTUM,
                                          weight_decay=args.weight_decay)

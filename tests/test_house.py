@@ -119,7 +119,7 @@ def help_of(capsys: pytest.CaptureFixture,
     def read(folder: str, script: str) -> dict[str, str]:
         code, text, _ = ask(folder, script, ["--help"], capsys)
         assert code == 0
-        entry = re.compile(r"^  (--[\w-]+)(?: \S+)*?(?:\n? {2,}(\S.*))?$", re.MULTILINE)
+        entry = re.compile(r"^  (--[\w-]+)(?: \S+)*?(?:(?:\n {4}|  ) *(\S.*))?$", re.MULTILINE)
         return {match[1]: match[2] or "" for match in entry.finditer(text)}
 
     return read
@@ -551,8 +551,11 @@ def looks_like_code(comment: str, known: set[str]) -> bool:
         return False
     if isinstance(body[0], ast.Expr) and not isinstance(body[0].value, ast.Call | ast.Await):
         return False
-    words = {node.id for node in ast.walk(body[0]) if isinstance(node, ast.Name)}
-    return words <= known and (any(len(word) > 2 for word in words) or not words)
+    nodes = list(ast.walk(body[0]))
+    words = {node.id for node in nodes if isinstance(node, ast.Name)}
+    formula = words and all(len(word) <= 2 for word in words) and not any(
+        isinstance(node, ast.Attribute) for node in nodes)
+    return words <= known and not formula
 
 
 def disabled_code(path: Path) -> Iterator[str]:
@@ -575,7 +578,7 @@ def test_no_code_is_commented_out(folder: str) -> None:
     ("# x = √ᾱ·x₀ + ε", False), ("# y = f(x)   (3)", False), ("# (B, K)", False),
     ("# (4)", False), ("# Why: nobody knows", False), ("# each (B, T)", False),
     ("# ---- loss ----", False), ("# the loss (a mean)", False), ("# loss", False),
-    ("# a = b * c", False),
+    ("# a = b * c", False), ("# a = b.sum()", True),
 ])
 def test_commented_out_code_is_told_from_prose(comment: str, code: bool) -> None:
     assert looks_like_code(comment, {"loss", "model", "images", "print", "a", "b", "c"}) == code
@@ -770,11 +773,15 @@ def test_pictures_are_small_and_shown(folder: str) -> None:
 
 @functools.cache
 def tree() -> list[Path]:
-    """The files that are in the repository or would be with `git add .`."""
+    """The files that are in the repository or would be with `git add .`.
+
+    Where the tree is no repository, such as a downloaded archive: all of them.
+    """
     listed = subprocess.run(["git", "ls-files", "-z", "-co", "--exclude-standard"], cwd=ROOT,
-                            capture_output=True, encoding="utf-8", check=True)
-    paths = (ROOT / name for name in listed.stdout.split("\0") if name)
-    return sorted({path for path in paths if path.is_file()})
+                            capture_output=True, encoding="utf-8", check=False)
+    names = listed.stdout.split("\0")[:-1]
+    paths = {ROOT / name for name in names} if names else set(ROOT.rglob("*"))
+    return sorted(path for path in paths if path.is_file() and ".venv" not in path.parts)
 
 
 def holding(pattern: bytes) -> list[str]:

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+
 from mutants import MUTANTS, Mutant
 from support import FOLDERS, ROOT, SHARED, environment
 

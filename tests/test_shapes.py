@@ -17,16 +17,17 @@ from shapes import ShapeTracer, equations, parse_shapes, read_legend
 from support import FOLDERS, ROOT, load
 
 # What is run to come past the claims: a module's main and its flags, where {out} is an empty
-# folder and {picture} a drawn digit. Modules that a folder does not have are left out.
+# folder, {best} the checkpoint that the first training leaves in it, and {picture} a drawn
+# digit. Modules that a folder does not have are left out.
 COMMANDS = [
     ("model", ""),
     ("train", "--quick --out-dir {out}"),
-    ("inference", "--checkpoint {out}/best.pt --out {out}"),
-    ("visualize", "--checkpoint {out}/best.pt --out {out}"),
+    ("inference", "--checkpoint {best} --out {out}"),
+    ("visualize", "--checkpoint {best} --out {out}"),
 ]
 EXTRA = {
     "lenet_from_scratch": [
-        ("inference", "--checkpoint {out}/best.pt --out {out} --image {picture}"),
+        ("inference", "--checkpoint {best} --out {out} --image {picture}"),
         ("model", "--variant 1998"),
         ("train", "--quick --variant 1998 --epochs 1 --out-dir {out}/1998"),
         ("inference", "--checkpoint {out}/1998/best.pt --out {out}"),
@@ -45,12 +46,13 @@ def draw_digit(path: Path) -> Path:
 
 def trace_commands(folder: str, out: Path) -> tuple[ShapeTracer, list[str]]:
     """Run the commands of a folder under a tracer; gives it and the commands that failed."""
-    places = {"out": out, "picture": draw_digit(out / "seven.png")}
+    picture = draw_digit(out / "seven.png")
     failed = []
     with ShapeTracer(ROOT / folder) as tracer:
         modules = vars(load.__wrapped__(folder))     # not from its cache: imports count too
         for module, flags in COMMANDS + EXTRA.get(folder, []):
-            argv = [flag.format(**places) for flag in flags.split()]
+            best = next(out.glob("best.*"), out)
+            argv = [flag.format(out=out, best=best, picture=picture) for flag in flags.split()]
             if module in modules and modules[module].main(argv) != 0:
                 failed.append(" ".join([module, *argv]))
     return tracer, failed
