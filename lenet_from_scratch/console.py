@@ -36,6 +36,14 @@ def natural(text: str) -> int:
     return _number(text, int, 0, "a whole number of at least 0")
 
 
+def seed(text: str) -> int:
+    """A whole number from 0 to 2³² - 1, as an argparse type."""
+    value = natural(text)
+    if value >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} is more than 2^32 - 1")
+    return value
+
+
 def positive_float(text: str) -> float:
     """A finite number above 0, as an argparse type."""
     return _number(text, float, sys.float_info.min, "a number above 0")
@@ -73,7 +81,7 @@ def training_parser(about: str, *, data: Sequence[str], length: str) -> argparse
         help="examples a step; lower it when memory runs out (default: what suits the data)")
     add("--lr", metavar="X", type=positive_float,
         help="learning rate at the start (default: what suits model and data)")
-    add("--seed", metavar="N", type=natural, default=0,
+    add("--seed", metavar="N", type=seed, default=0,
         help="same seed, same machine: the same bits (default: %(default)s)")
     _add_device(parser)
     add("--workers", metavar="N", type=natural, default=0,
@@ -97,7 +105,7 @@ def inference_parser(about: str) -> argparse.ArgumentParser:
     parser.add_argument("--checkpoint", metavar="PATH", type=Path,
                         help="default: the best of the newest run, else pretrained.pt")
     _add_device(parser)
-    parser.add_argument("--seed", metavar="N", type=natural, default=0,
+    parser.add_argument("--seed", metavar="N", type=seed, default=0,
                         help="seed of whatever is drawn at random (default: %(default)s)")
     parser.add_argument("--out", metavar="DIR", type=Path,
                         default=Path(__file__).with_name("runs"),

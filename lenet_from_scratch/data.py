@@ -131,6 +131,12 @@ def on_disk(name: str, data_dir: Path) -> bool:
     return all((raw / file).exists() for file in SOURCES[name].files)
 
 
+def shortened(data: Data, count: int) -> Data:
+    """The same data set with at most `count` pictures in each part, for smoke runs."""
+    parts = (Part(part.images[:count], part.labels[:count]) for part in data[2:])
+    return Data(data.name, data.classes, *parts)
+
+
 def to_input(images: Tensor, mean: float, std: float) -> Tensor:
     """Bytes (B, 28, 28) become what the network reads: standardised, with a channel axis."""
     return (images[:, None].float() / 255 - mean) / std                # (B, 1, 28, 28)

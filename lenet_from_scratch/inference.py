@@ -5,6 +5,8 @@
     python inference.py --test               # the error on the whole test set
 """
 
+# K classes
+
 import sys
 from pathlib import Path
 

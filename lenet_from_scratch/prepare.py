@@ -116,7 +116,7 @@ def centre(ink: np.ndarray) -> np.ndarray:
     corner = []
     for axis, size in enumerate(ink.shape):
         mean = (ink.sum(1 - axis) * np.arange(size)).sum() / mass
-        corner.append(int(np.clip(np.floor(FIELD / 2 - mean + 0.5), 0, FIELD - size)))
+        corner.append(int(np.clip(np.floor(FIELD / 2 - mean + 0.5), 0, FIELD - size)))  # (13)
     field = np.zeros((FIELD, FIELD), dtype=ink.dtype)
     field[corner[0] : corner[0] + ink.shape[0], corner[1] : corner[1] + ink.shape[1]] = ink
     return field

@@ -1,9 +1,11 @@
 """Train LeNet-5 by stochastic gradient descent with momentum.
 
-    python train.py                                   # MNIST if it can be had, else digits
-    python train.py --variant 1998 --data digits      # the paper's network, no network needed
-    python train.py --resume                          # go on exactly where a run stopped
+    python train.py                                 # MNIST if it can be had, else digits
+    python train.py --variant 1998 --data digits    # the paper's network, nothing to fetch
+    python train.py --resume                        # go on exactly where a run stopped
 """
+
+# N pictures
 
 import argparse
 import sys
@@ -17,7 +19,7 @@ from tqdm import tqdm
 import checkpoint
 import console
 import visualize
-from data import NAMES, Data, Part, load, to_input
+from data import NAMES, Data, Part, load, shortened, to_input
 from model import BLACK, NAME, VARIANTS, WHITE, build
 
 MOMENTUM = 0.9
@@ -185,15 +187,14 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, dict | None]:
     parser.add_argument("--weight-decay", metavar="X", type=console.non_negative_float,
                         help="pull of all weights towards zero (default: what suits the data)")
     parser.add_argument("--decay", metavar="X", type=console.positive_float,
-                        help="factor on the learning rate after each epoch (default: what "
-                             "suits the data)")
+                        help="factor on the rate after each epoch (default: what suits the data)")
     args = parser.parse_args(argv)
     if args.resume is None:
         return args, None
     path = args.out_dir / "checkpoint.pt" if args.resume == Path() else args.resume
     saved = checkpoint.load(path, NAME)
-    started = {**saved["options"], "data_dir": Path(saved["options"]["data_dir"]),
-               "out_dir": path.parent}
+    started = {**saved["options"], "out_dir": path.parent}
+    started["data_dir"] = Path(started["data_dir"])
     args = parser.parse_args(argv, argparse.Namespace(**started))
     args.resume = path
     for name in FIXED:
@@ -223,8 +224,12 @@ def main(argv: list[str] | None = None) -> int:
         args.data = "digits"
     device = console.choose_device(args.device)
     data = load(args.data, args.data_dir, args.workers)
+    if args.quick:
+        data = shortened(data, 1_200)
     args.data = data.name  # what "auto" has found, so that a resumed run finds the same
     set_defaults(args, data)
+    if args.batch_size <= 16:   # too little work to share: threads would wait for each other
+        torch.set_num_threads(1)
     run = Run(args, data, device, saved)
     parameters = sum(p.numel() for p in run.model.parameters())
     train_size, validation_size, test_size = (len(part.labels) for part in data[2:])

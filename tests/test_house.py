@@ -163,7 +163,8 @@ def test_shared_flags_are_explained_in_the_same_words(
 
 BAD_TRAINING = ("--see 1", "{length} 0", "{length} -1", "{length} 1.5", "--lr -1", "--lr 0",
                 "--lr nan", "--lr inf", "--batch-size 0", "--device abacus", "--seed -1",
-                "--workers -1", "--log-every 0", "--quick=1", "--qui", "stray")
+                "--seed 99999999999999999999", "--workers -1", "--log-every 0", "--quick=1",
+                "--qui", "stray")
 
 
 @each_folder
@@ -725,6 +726,12 @@ def test_a_readme_has_no_empty_section(folder: str) -> None:
 @each_folder
 def test_a_readme_can_be_read_in_one_sitting(folder: str) -> None:
     assert len(read(ROOT / folder / "README.md").splitlines()) <= 250
+
+
+@each_readme
+def test_a_readme_has_no_blanks_to_fill_in(readme: str) -> None:
+    text = read(ROOT / readme)
+    assert not re.findall(r"@@\w*|\?\?\?", text) + UNFINISHED.findall(text)
 
 
 def slug(heading: str) -> str:

@@ -36,6 +36,20 @@ XXX...XXX..X.XXX
 ...XXX..XXXX.XXX
 """.split()
 
+# Figure 3 as other programs transcribe it: a byte is a row of seven pixels, left to right.
+TRANSCRIPTION = """
+3e 00 1c 36 63 63 63 63 36 1c 00 00
+0c 1c 3c 0c 0c 0c 0c 0c 0c 3f 00 00
+3e 00 3e 63 43 06 1c 30 60 7f 00 00
+7f 03 06 0c 1e 03 03 03 63 3e 00 00
+3e 00 00 33 33 73 63 63 67 3f 03 03
+3e 00 7f 60 60 3c 1e 03 63 3e 00 00
+1e 30 60 60 7e 73 63 63 73 3e 00 00
+7f 03 03 06 0c 0c 18 18 18 18 00 00
+3e 63 63 63 3e 63 63 63 63 3e 00 00
+3e 67 63 63 67 3f 03 03 06 3c 00 00
+""".strip().splitlines()
+
 
 def random_doubles(*shape: int) -> torch.Tensor:
     """Random inputs in float64, where only true differences remain; they take gradients."""
@@ -282,6 +296,12 @@ def test_the_codes_are_ten_drawings_of_84_pixels_that_are_ink_or_paper():
     assert set(model.codes().unique().tolist()) == {-1.0, 1.0}
 
 
+def test_the_codes_are_the_drawings_that_other_programs_have_too():
+    for code, rows in zip(model.codes(), TRANSCRIPTION, strict=True):
+        bits = "".join(f"{byte:07b}" for byte in bytes.fromhex(rows))
+        assert code.tolist() == [1.0 if bit == "1" else -1.0 for bit in bits]
+
+
 def test_six_and_eight_are_the_two_most_similar_codes_and_no_other_pair_is():
     distances = torch.cdist(model.codes(), model.codes()).square().round()
     distances.fill_diagonal_(math.inf)
@@ -334,15 +354,18 @@ def test_the_map_loss_is_cross_entropy_over_eleven_classes_of_which_one_is_rubbi
     assert torch.allclose(model.map_loss(logits, labels), expected, rtol=0, atol=1e-12)
 
 
-def test_the_map_loss_is_exact_for_distances_whose_exponential_is_zero():
-    """e^-10000 is 0 even in float64, so the formula as printed is the logarithm of nearly 0."""
-    logits = torch.full((2, 10), -1e4)
-    assert model.map_loss(logits, torch.tensor([0, 1])).item() == pytest.approx(1e4 - 10)
+@pytest.mark.parametrize(("j", "expected"), [(10.0, 1e4 - 10), (1e5, math.log(10))])
+def test_the_map_loss_is_exact_for_distances_whose_exponential_is_zero(j, expected):
+    """e^-10000 is 0 even in float64: where j is large too, the formula as printed is log 0."""
+    logits = torch.full((2, 10), -1e4, dtype=torch.float64)
+    loss = model.map_loss(logits, torch.tensor([0, 1]), j)
+    assert loss.item() == pytest.approx(expected, rel=1e-9)
 
 
-def test_the_gradient_of_the_map_loss_is_finite_for_huge_distances():
+@pytest.mark.parametrize("j", [10.0, 1e5])
+def test_the_gradient_of_the_map_loss_is_finite_for_huge_distances(j):
     logits = torch.full((2, 10), -1e4, requires_grad=True)
-    model.map_loss(logits, torch.tensor([0, 1])).backward()
+    model.map_loss(logits, torch.tensor([0, 1]), j).backward()
     assert logits.grad.isfinite().all()
 
 

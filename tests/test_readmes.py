@@ -138,7 +138,7 @@ def do(command: str, home: Path) -> SimpleNamespace:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("folder", "number"), steps())
+@pytest.mark.parametrize(("folder", "number"), list(steps()))
 def test_a_command_of_a_readme_works(project: Callable, folder: str, number: int) -> None:
     """Those above it have run before it, once, whichever tests were asked for."""
     here, command = project(folder), STEPS[folder][number]
