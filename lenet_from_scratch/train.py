@@ -6,7 +6,6 @@
 """
 
 # N pictures
-
 import argparse
 import sys
 import time
@@ -187,7 +186,7 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, dict | None]:
     parser.add_argument("--weight-decay", metavar="X", type=console.non_negative_float,
                         help="pull of all weights towards zero (default: what suits the data)")
     parser.add_argument("--decay", metavar="X", type=console.positive_float,
-                        help="factor on the rate after each epoch (default: what suits the data)")
+                        help="factor on the rate after an epoch (default: what suits the data)")
     args = parser.parse_args(argv)
     if args.resume is None:
         return args, None

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -98,11 +99,15 @@ def test_mnist_is_55000_to_train_5000_to_validate_and_10000_to_test(mnist):
     assert [tuple(part.images.shape[1:]) for part in mnist[2:]] == [(28, 28)] * 3
 
 
-def test_the_training_and_validation_parts_of_mnist_are_its_60000_once_each(mnist, shared):
-    """Equal as collections, not as sets: no picture is lost, and none is in both parts."""
-    raw = (shared("MNIST") / "MNIST/raw/train-images-idx3-ubyte").read_bytes()[16:]
-    published = Counter(raw[start : start + 784] for start in range(0, len(raw), 784))
-    assert Counter(pictures(mnist.train, mnist.validation)) == published
+def test_training_and_validation_parts_of_mnist_are_its_60000_once_each(mnist, shared):
+    """Every picture is there with its label, none is lost, and none is in both parts."""
+    raw = shared("MNIST") / "MNIST/raw"
+    pixels = (raw / "train-images-idx3-ubyte").read_bytes()[16:]
+    published = [pixels[start : start + 784] for start in range(0, len(pixels), 784)]
+    labels = (raw / "train-labels-idx1-ubyte").read_bytes()[8:]
+    ours = torch.cat([mnist.train.labels, mnist.validation.labels]).tolist()
+    assert Counter(zip(pictures(mnist.train, mnist.validation), ours)) == Counter(
+        zip(published, labels))
 
 
 def test_the_test_part_of_mnist_is_the_published_one_in_its_order(mnist, shared):
@@ -240,12 +245,13 @@ def test_a_picture_that_breaks_the_reader_is_left_out_like_any_other(tmp_path):
     assert sum(len(part.labels) for part in data.load(str(folder), tmp_path)[2:]) == 28
 
 
-def test_files_that_are_not_called_pictures_are_ignored(tmp_path):
+def test_files_that_are_not_called_pictures_are_ignored_without_a_word(tmp_path, capsys):
     folder = make_folder(tmp_path, "a", "b")
     for place in (folder, folder / "a"):
         (place / "notes.txt").write_text("apples")
         (place / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
     assert sum(len(part.labels) for part in data.load(str(folder), tmp_path)[2:]) == 28
+    assert capsys.readouterr().err == ""
 
 
 def test_a_hidden_folder_is_not_a_class(tmp_path):
@@ -445,6 +451,13 @@ def test_after_a_mirror_that_fails_the_next_is_tried(tmp_path, server, bad):
 def test_after_a_mirror_that_refuses_the_connection_the_next_is_tried(tmp_path, server):
     fetch(tmp_path / "file", NOBODY, f"{server.url}/good")
     assert (tmp_path / "file").read_bytes() == GOOD
+
+
+def test_a_mirror_that_hangs_is_given_up_soon(tmp_path, server):
+    """Half a second is the limit here; the server would keep us for twenty."""
+    started = time.monotonic()
+    fetch(tmp_path / "file", f"{server.url}/hangs", f"{server.url}/good")
+    assert time.monotonic() - started < 10
 
 
 def test_a_mirror_that_sends_us_elsewhere_is_followed(tmp_path, server):

@@ -8,6 +8,7 @@ until it reads 98.5 % of the test pictures, and the peak memory of this process 
 """
 
 import argparse
+import contextlib
 import resource
 import statistics
 import sys
@@ -63,7 +64,8 @@ def our_epoch(data: object, data_dir: Path) -> float:
     with tempfile.TemporaryDirectory() as out:
         run = our_run(data, data_dir, out, epochs=1)
         start = time.perf_counter()
-        lenet.train.train(run, data, Never())
+        with contextlib.redirect_stdout(None):
+            lenet.train.train(run, data, Never())
         return (time.perf_counter() - start) / len(data.train.labels)
 
 
@@ -74,7 +76,8 @@ def time_to_goal(data: object, data_dir: Path) -> float:
         while True:
             run.args.epochs += 1
             start = time.perf_counter()
-            lenet.train.train(run, data, Never())
+            with contextlib.redirect_stdout(None):
+                lenet.train.train(run, data, Never())
             spent += time.perf_counter() - start
             _, error, _ = lenet.train.evaluate(run.model, data.test, run.config)
             if 1 - error >= GOAL:
