@@ -8,6 +8,7 @@ stands in every PyTorch folder (a test keeps the copies equal).
     python checkpoint.py runs/best.pt pretrained.pt     # keep only what inference needs
 """
 
+import argparse
 import csv
 import hashlib
 import os
@@ -88,6 +89,8 @@ def load(path: Path, folder: str | None = None) -> dict:
         raise Refusal(f"there is no checkpoint {path}: make one with python train.py") from None
     except IsADirectoryError:
         raise Refusal(f"{path} is a folder: name the checkpoint file in it") from None
+    except PermissionError:
+        raise Refusal(f"{path} may not be read: check its permissions") from None
     except Exception as error:  # a damaged file fails in many ways: zip, pickle, key, index
         raise Refusal(f"{path} is damaged or not a checkpoint ({type(error).__name__}): use "
                       "another one, or train again") from error
@@ -185,10 +188,13 @@ def _first_line(error: Exception) -> str:
 @one_line_errors
 def main(argv: list[str] | None = None) -> int:
     """Copy a checkpoint without its optimizer: identity, configuration and weights only."""
-    source, target = map(Path, sys.argv[1:] if argv is None else argv)
-    contents = load(source)
-    save(target, {name: contents[name] for name in ("folder", "config", "model")})
-    print(f"{target}: {target.stat().st_size:,} bytes")
+    parser = argparse.ArgumentParser(description=main.__doc__, allow_abbrev=False)
+    parser.add_argument("source", type=Path)
+    parser.add_argument("target", type=Path)
+    args = parser.parse_args(argv)
+    contents = load(args.source)
+    save(args.target, {name: contents[name] for name in ("folder", "config", "model")})
+    print(f"{args.target}: {args.target.stat().st_size:,} bytes")
     return 0
 
 

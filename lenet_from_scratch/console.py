@@ -218,8 +218,8 @@ def check_finite(loss: torch.Tensor, parameters: Iterable[torch.Tensor], step: i
     total = loss.detach() + torch.nn.utils.get_total_norm(gradients)
     if not torch.isfinite(total):
         what = "gradient" if torch.isfinite(loss) else "loss"
-        raise Refusal(f"the {what} of step {step} is not finite (learning rate {lr:g}): the "
-                      "last good checkpoint is kept; --resume it with a lower --lr")
+        raise Refusal(f"the {what} of step {step} is not finite (learning rate {lr:g}): start "
+                      "again with a lower --lr, or --resume the last checkpoint with one")
 
 
 def say(message: str) -> None:
@@ -228,7 +228,7 @@ def say(message: str) -> None:
 
 
 def one_line_errors(main: Callable[..., int]) -> Callable[..., int]:
-    """Make a `main(argv)` return 0, 1 or 130 and explain itself in one sentence, no traceback.
+    """Make a `main(argv)` explain an error in one sentence and return 1, or 130 after Ctrl-C.
 
     argparse itself leaves with 2. `--debug` shows the traceback as well.
     """

@@ -7,6 +7,7 @@ The split is fixed, the same for every seed; the test part is meant to be used o
 # N pictures, B pictures in a batch
 
 import gzip
+import math
 import os
 import shutil
 from multiprocessing.pool import ThreadPool
@@ -115,7 +116,7 @@ def load_test(config: dict, name: str | None, data_dir: Path) -> tuple[str, Part
     if name is None:
         name = config["data"] if on_disk(config["data"], data_dir) else "digits"
         if name != config["data"]:
-            say(f"{config['data']} is not in {data_dir}: using the embedded digits")
+            say(f"{config['data']} is not on this disk: using the embedded digits")
     data = load(name, data_dir)
     if data.classes != config["classes"]:
         raise Refusal(f"the checkpoint knows the classes {', '.join(config['classes'])}, "
@@ -160,12 +161,16 @@ def _enlarge(image: np.ndarray) -> np.ndarray:
 
 def _split(name: str, classes: list[str], images: np.ndarray, labels: np.ndarray) -> Data:
     """A quarter to test, a ninth of the rest to validate; each class evenly; one fixed draw."""
-    rest, test = train_test_split(np.arange(len(labels)), test_size=0.25, stratify=labels,
-                                  random_state=0)
-    train, validation = train_test_split(rest, test_size=0.109, stratify=labels[rest],
-                                         random_state=0)
+    rest, test = _draw(np.arange(len(labels)), labels, 0.25)
+    train, validation = _draw(rest, labels, 0.109)
     parts = (_part(images[chosen], labels[chosen]) for chosen in (train, validation, test))
     return Data(name, classes, *parts)
+
+
+def _draw(indices: np.ndarray, labels: np.ndarray, share: float) -> list[np.ndarray]:
+    """Split indices in two, the second about a share of them and at least one a class."""
+    size = max(math.ceil(share * len(indices)), len(np.unique(labels)))
+    return train_test_split(indices, test_size=size, stratify=labels[indices], random_state=0)
 
 
 def _part(images: np.ndarray, labels: np.ndarray) -> Part:
@@ -186,8 +191,11 @@ def _published(name: str, data_dir: Path) -> Data:
     kind = getattr(torchvision.datasets, source.layout)
     try:
         train, test = kind(data_dir, train=True), kind(data_dir, train=False)
+        if any(len(part.data) != len(part.targets) for part in (train, test)):
+            raise ValueError("numbers of pictures and labels differ")
     except (AssertionError, RuntimeError, ValueError) as error:
-        raise Refusal(f"the files in {raw} are damaged ({error}): delete them") from error
+        why = str(error) or "not in the format of MNIST"
+        raise Refusal(f"the files in {raw} are damaged ({why}): delete them") from error
     order = torch.randperm(len(train.data), generator=torch.Generator().manual_seed(0))
     chosen = order[VALIDATION:], order[:VALIDATION]
     classes = [label.split(" - ")[0] for label in train.classes]  # "7 - seven" is "7"
@@ -218,8 +226,7 @@ def from_folder(folder: Path, workers: int = 0) -> Data:
     test_classes, *test = _read_classes(folder / "test", workers)
     if classes != test_classes:
         raise Refusal(f"{folder}/train and {folder}/test have different class folders")
-    train, validation = train_test_split(np.arange(len(labels)), test_size=0.1, stratify=labels,
-                                         random_state=0)
+    train, validation = _draw(np.arange(len(labels)), labels, 0.1)
     return Data(str(folder), classes, _part(images[train], labels[train]),
                 _part(images[validation], labels[validation]), _part(*test))
 
@@ -227,7 +234,8 @@ def from_folder(folder: Path, workers: int = 0) -> Data:
 def _read_classes(folder: Path, workers: int) -> tuple[list[str], np.ndarray, np.ndarray]:
     if not folder.is_dir():
         raise Refusal(f"there is no folder {folder}")
-    classes = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    inside = [path for path in folder.iterdir() if path.is_dir()]
+    classes = sorted(path.name for path in inside if not path.name.startswith("."))
     if len(classes) < 2:
         raise Refusal(f"{folder} needs at least two class folders, it has {len(classes)}")
     readable = set(Image.registered_extensions())
@@ -244,7 +252,8 @@ def _read_classes(folder: Path, workers: int) -> tuple[list[str], np.ndarray, np
     counts = np.bincount([label for _, label in kept], minlength=len(classes))
     if counts.min() < 10:
         poorest = classes[int(counts.argmin())]
-        raise Refusal(f"{folder}/{poorest} has {counts.min()} usable pictures, not 10")
+        raise Refusal(f"{folder}/{poorest} has {counts.min()} usable pictures: add some, at "
+                      "least 10 are needed")
     images, labels = zip(*kept)
     return classes, np.stack(images), np.array(labels)
 

@@ -3,7 +3,9 @@
 The same text stands in every folder that downloads (a test keeps the copies equal).
 """
 
+import contextlib
 import hashlib
+import http.client
 import os
 import shutil
 import urllib.request
@@ -24,12 +26,12 @@ def fetch(urls: Sequence[str], path: Path, sha256: str, timeout: float = TIMEOUT
     """
     if path.exists() and file_hash(path) == sha256:
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     failures = []
     for url in urls:
         say(f"fetching {url}")
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             with urllib.request.urlopen(url, timeout=timeout) as source:
                 with partial.open("wb") as file:
                     shutil.copyfileobj(source, file)
@@ -37,10 +39,10 @@ def fetch(urls: Sequence[str], path: Path, sha256: str, timeout: float = TIMEOUT
                 raise ValueError(f"its SHA-256 is {found[:12]}…, not {sha256[:12]}…")
             os.replace(partial, path)
             return
-        except (OSError, ValueError) as error:  # URLError and time-outs are kinds of OSError
+        except (OSError, ValueError, http.client.HTTPException) as error:
             failures.append(f"{url}: {error}")
-        finally:
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                partial.unlink()
     raise Refusal(f"{path.name} could not be fetched ({'; '.join(failures)}): place it at "
                   f"{path} yourself (SHA-256 {sha256})")
 

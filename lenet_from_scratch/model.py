@@ -1,4 +1,4 @@
-"""LeNet-5, twice: as everybody builds it today, and as its paper describes it.
+"""LeNet-5, twice: as it is mostly built today, and as its paper describes it.
 
 Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, "Gradient-Based Learning Applied to Document
 Recognition", Proceedings of the IEEE 86(11), 1998. Small filters slide over the picture,
@@ -66,15 +66,15 @@ C3_TABLE = "012 123 234 345 045 015 0123 1234 2345 0345 0145 0125 0134 1245 0235
 # This is the transcription in common use; it could not be held beside the printed figure.
 CODES = """
 .#####. ...##.. .#####. ####### .#####. .#####. ..####. ####### .#####. .#####.
-....... ..###.. ....... .....## ....... ....... .##.... .....## ##...## ##...##
+....... ..###.. ....... .....## ....... ....... .##.... .....## ##...## ##..###
 ..###.. .####.. .#####. ....##. ....... ####### ##..... .....## ##...## ##...##
-.##.##. ...##.. ##...## ...##.. .##..## ##..... ##..... ....##. ##...## ##..###
-##...## ...##.. #....## ..####. .##..## ##..... ######. ...##.. .#####. .######
-##...## ...##.. ....##. .....## ###..## .####.. ###..## ...##.. ##...## .....##
+.##.##. ...##.. ##...## ...##.. .##..## ##..... ##..... ....##. ##...## ##...##
+##...## ...##.. #....## ..####. .##..## ##..... ######. ...##.. .#####. ##..###
+##...## ...##.. ....##. .....## ###..## .####.. ###..## ...##.. ##...## .######
 ##...## ...##.. ..###.. .....## ##...## ..####. ##...## ..##... ##...## .....##
-##...## ...##.. .##.... .....## ##...## .....## ##...## ..##... ##...## ....##.
-.##.##. ...##.. ##..... ##...## ##..### ##...## ###..## ..##... ##...## .####..
-..###.. .###### ####### .#####. .###### .#####. .#####. ..##... .#####. .......
+##...## ...##.. .##.... .....## ##...## .....## ##...## ..##... ##...## .....##
+.##.##. ...##.. ##..... ##...## ##..### ##...## ###..## ..##... ##...## ....##.
+..###.. .###### ####### .#####. .###### .#####. .#####. ..##... .#####. .####..
 ....... ....... ....... ....... .....## ....... ....... ....... ....... .......
 ....... ....... ....... ....... .....## ....... ....... ....... ....... .......
 """
@@ -102,7 +102,7 @@ class Subsample(nn.Module):
 
     def __init__(self, maps: int) -> None:
         super().__init__()
-        self.coefficient = uniform(maps, 1, 1, fan_in=4)
+        self.coefficient = uniform(maps, 1, 1, fan_in=4)               # β
         self.bias = uniform(maps, 1, 1, fan_in=4)
 
     def forward(self, x: Tensor) -> Tensor:                            # (B, I, H, W)
@@ -193,8 +193,11 @@ class LeNet1998(nn.Module):
         return map_loss(logits, labels)
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """What the network believes of each digit; what a row lacks to 1 is "no digit"."""
-        return with_rubbish(logits).softmax(1)[:, :-1]                 # (B, 10)  (10)
+        """What the network believes of each digit; what a row lacks to 1 is "no digit".
+
+        In float64, since e to the minus a distance of 600 is zero in float32.
+        """
+        return with_rubbish(logits.double()).softmax(1)[:, :-1]        # (B, 10)  (10)
 
 
 def with_rubbish(logits: Tensor, j: float = RUBBISH) -> Tensor:

@@ -22,10 +22,8 @@ from data import NAMES, Data, Part, load, shortened, to_input
 from model import BLACK, NAME, VARIANTS, WHITE, build
 
 MOMENTUM = 0.9
-RATES = {  # by network and size of the training set; all found on validation pictures
-    ("classic", "large"): 0.02, ("classic", "small"): 0.02,
-    ("1998", "large"): 0.003, ("1998", "small"): 0.001,
-}
+RATES = {("classic", "large"): 0.02, ("classic", "small"): 0.02,  # all of this was found
+         ("1998", "large"): 0.003, ("1998", "small"): 0.001}      # on validation pictures
 RECIPES = {
     "large": {"epochs": 20, "batch_size": 64, "decay": 0.85, "weight_decay": 5e-4},
     "small": {"epochs": 60, "batch_size": 16, "decay": 0.95, "weight_decay": 2e-3},
@@ -33,7 +31,7 @@ RECIPES = {
 SMALL = 10_000  # pictures; with fewer, an epoch has few steps and more of them are needed
 COLUMNS = ["epoch", "step", "lr", "train_loss", "validation_loss", "validation_error",
            "seconds"]
-FIXED = ("data", "variant", "batch_size", "seed")  # what a resumed run may not change
+FIXED = ("data", "variant", "batch_size", "seed", "quick", "out_dir")  # on --resume
 
 
 def shuffled(count: int, seed: int, epoch: int) -> Tensor:
@@ -154,7 +152,7 @@ def train(run: Run, data: Data, stop: console.Stop) -> None:
             loss = model.loss(logits.float(), labels[chosen])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            console.check_finite(loss, model.parameters(), run.step, rate)
+            console.check_finite(loss, model.parameters(), run.step + 1, rate)
             optimizer.step()                                           # (11)
             run.step, run.batch = run.step + 1, run.batch + 1
             run.loss_sum += loss.item()
@@ -174,8 +172,8 @@ def report(run: Run, data: Data) -> None:
     visualize.draw_filters(run.model, out / "filters.png")
     print(f"test error {error:.2%} on {len(data.test.labels):,} pictures, with the weights of "
           f"epoch {best['epoch']} (paper: 0.95% on MNIST)")
-    print(f"wrote {', '.join(sorted(path.name for path in out.iterdir() if path.is_file()))}")
-    print("next: python inference.py --image YOUR_PICTURE")
+    print("wrote best.pt, checkpoint.pt, filters.png, loss.png, metrics.csv, mistakes.png")
+    print(f"next: python inference.py --checkpoint {out / 'best.pt'} --image YOUR_PICTURE")
 
 
 def parse(argv: list[str] | None) -> tuple[argparse.Namespace, dict | None]:
@@ -192,8 +190,9 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, dict | None]:
         return args, None
     path = args.out_dir / "checkpoint.pt" if args.resume == Path() else args.resume
     saved = checkpoint.load(path, NAME)
+    if "options" not in saved:
+        raise console.Refusal(f"{path} holds only what inference needs: resume a checkpoint.pt")
     started = {**saved["options"], "out_dir": path.parent}
-    started["data_dir"] = Path(started["data_dir"])
     args = parser.parse_args(argv, argparse.Namespace(**started))
     args.resume = path
     for name in FIXED:
@@ -222,7 +221,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.quick and args.data == "auto":
         args.data = "digits"
     device = console.choose_device(args.device)
-    data = load(args.data, args.data_dir, args.workers)
+    data = load(args.data, Path(args.data_dir), args.workers)
     if args.quick:
         data = shortened(data, 1_200)
     args.data = data.name  # what "auto" has found, so that a resumed run finds the same
@@ -240,7 +239,8 @@ def main(argv: list[str] | None = None) -> int:
     with console.Stop() as stop:
         train(run, data, stop)
     if stop.requested:
-        console.say(f"stopped after step {run.step}: go on with python train.py --resume")
+        console.say(f"stopped after step {run.step}: go on with python train.py --resume "
+                    f"{args.out_dir / 'checkpoint.pt'}")
         return stop.exit_code
     report(run, data)
     return 0

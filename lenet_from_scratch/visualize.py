@@ -115,7 +115,7 @@ def draw_maps(model: nn.Module, config: dict, image: Tensor, path: Path) -> None
 
 
 def draw_strip(stages: dict[str, np.ndarray], answer: str, path: Path) -> None:
-    """The stages of a picture's preparation side by side, the answer above the last."""
+    """The stages of a picture's preparation side by side, the answer above them all."""
     figure = Figure(figsize=(1.9 * len(stages), 2.3), layout="constrained")
     axes = np.atleast_1d(figure.subplots(1, len(stages)))
     for axis, (name, stage) in zip(axes, stages.items()):
@@ -148,7 +148,8 @@ def draw_codes(model: LeNet1998, config: dict, part: Part, path: Path) -> None:
     rows = figure.subplots(3, 10)
     for digit in range(10):
         image = part.images[(part.labels == digit).nonzero()[0, 0]]
-        drawing = model.draw(to_input(image[None], config["mean"], config["std"]))
+        inputs = image[None].to(model.output.centres.device)
+        drawing = model.draw(to_input(inputs, config["mean"], config["std"]))
         pictures = (image, drawing.view(12, 7), model.output.centres[digit].view(12, 7))
         for axis, picture in zip(rows[:, digit], pictures):
             axis.imshow(picture.cpu().numpy(), cmap=INK)

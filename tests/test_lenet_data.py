@@ -86,6 +86,13 @@ def test_the_split_of_the_embedded_digits_is_the_same_whatever_the_seeds(digits,
     assert pictures(*again[2:]) == pictures(*digits[2:])
 
 
+def test_a_shortened_set_keeps_the_first_pictures_of_each_part_with_their_labels(digits):
+    short = data.shortened(digits, 150)
+    assert [len(part.images) for part in short[2:]] == [150, 147, 150]
+    assert torch.equal(short.test.images, digits.test.images[:150])
+    assert torch.equal(short.test.labels, digits.test.labels[:150])
+
+
 # ---------------------------------------------------------------- MNIST on disk
 
 

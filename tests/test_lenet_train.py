@@ -206,7 +206,7 @@ def test_a_value_that_is_not_finite_stops_the_run_before_the_weights_change(
     monkeypatch.setattr(lenet.model.LeNet, "loss", sick)
     assert train(tmp_path, "--epochs", EPOCHS) == 1
     message = capsys.readouterr().err
-    assert f"the {what} of step {2 * PER_EPOCH + 1} is not finite (learning rate" in message
+    assert f"the {what} of step {2 * PER_EPOCH + 2} is not finite (learning rate" in message
     assert lenet.checkpoint.load(tmp_path / "checkpoint.pt")["step"] == 2 * PER_EPOCH
     monkeypatch.undo()
     assert lenet.train.main(["--resume", "--out-dir", str(tmp_path)]) == 0
