@@ -39,7 +39,7 @@ def read(path: Path) -> np.ndarray:
     except PermissionError:
         raise ValueError(f"{path} may not be read: check its permissions") from None
     except Image.DecompressionBombError:
-        raise ValueError(f"{path} is too large, over {MOST_PIXELS:,} pixels") from None
+        raise ValueError(f"{path} has over {MOST_PIXELS:,} pixels: shrink it") from None
     except Exception as error:  # Pillow's many readers fail in as many ways
         raise ValueError(f"{path} is not a picture that Pillow can read") from error
     scale = min(1.0, LARGEST / max(grey.shape))

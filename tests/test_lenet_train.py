@@ -321,6 +321,7 @@ def test_the_default_run_reaches_98_percent_on_the_embedded_digits(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(("variant", "most"), [("classic", 1.0), ("1998", 1.3)])
 def test_mnist_reaches_the_accuracy_that_the_readme_promises(
     variant: str, most: float, shared, tmp_path: Path, capsys: pytest.CaptureFixture
