@@ -147,6 +147,21 @@ def test_the_best_checkpoint_is_that_of_the_lowest_validation_error(tmp_path: Pa
     assert best["epoch"] == 1 + scores.index(min(scores)) and best["best"] == min(scores)
 
 
+def test_the_test_pictures_are_used_once_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever looks at them earlier, to choose anything, reports a number that is too good."""
+    evaluate, seen = lenet.train.evaluate, []
+
+    def recorded(model, part, config):
+        seen.append(len(part.labels))
+        return evaluate(model, part, config)
+
+    monkeypatch.setattr(lenet.train, "evaluate", recorded)
+    assert train(tmp_path, "--epochs", 2) == 0
+    assert seen == [147, 147, 450]
+
+
 def test_the_rate_falls_by_its_factor_after_each_epoch(tmp_path: Path) -> None:
     assert train(tmp_path, "--epochs", 3, "--lr", 0.01, "--decay", 0.5) == 0
     assert [float(row["lr"]) for row in rows(tmp_path)] == [0.01, 0.005, 0.0025]
