@@ -31,7 +31,7 @@ RECIPES = {
 SMALL = 10_000  # pictures; with fewer, an epoch has few steps and more of them are needed
 COLUMNS = ["epoch", "step", "lr", "train_loss", "validation_loss", "validation_error",
            "seconds"]
-FIXED = ("data", "variant", "batch_size", "seed", "quick", "out_dir")  # on --resume
+FIXED = ("data", "variant", "batch_size", "seed", "quick", "out_dir")  # kept by --resume
 
 
 def shuffled(count: int, seed: int, epoch: int) -> Tensor:
