@@ -1,8 +1,8 @@
-"""The manners of the command line: flags, the device, one-line errors, signals.
+"""The manners of the command line: flags, one-line errors, signals.
 
 Every `train.py` and `inference.py` of the collection speaks the same language; this file
-is its grammar. The same text stands in every PyTorch folder (a test keeps the copies
-equal), so that a folder can be copied out and still works alone.
+is its grammar. The same text stands in every folder (a test keeps the copies equal), so that
+a folder can be copied out and still works alone.
 """
 
 import argparse
@@ -13,10 +13,8 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-
-import torch
 
 
 class Refusal(Exception):
@@ -64,11 +62,13 @@ def _number(text: str, kind: type, least: float, wanted: str):
     return value
 
 
-def training_parser(about: str, *, data: Sequence[str], length: str) -> argparse.ArgumentParser:
+def training_parser(about: str, *, data: Sequence[str], length: str,
+                    devices: bool = True) -> argparse.ArgumentParser:
     """The parser of every `train.py`: the same flags in the same order; add your own after.
 
     `data` names the data sets, `length` is "epochs" or "steps". Epochs or steps, batch size,
-    rate and lines are None where the user leaves them to the recipe.
+    rate and lines are None where the user leaves them to the recipe. Without `devices`, for
+    code that knows none, the flags about them are left out.
     """
     parser = _parser(about)
     add = parser.add_argument
@@ -83,9 +83,10 @@ def training_parser(about: str, *, data: Sequence[str], length: str) -> argparse
         help="learning rate at the start (default: what suits model and data)")
     add("--seed", metavar="N", type=seed, default=0,
         help="same seed, same machine: the same bits (default: %(default)s)")
-    _add_device(parser)
-    add("--workers", metavar="N", type=natural, default=0,
-        help="threads that read a folder of files, 0 for none (default: %(default)s)")
+    if devices:
+        _add_device(parser)
+        add("--workers", metavar="N", type=natural, default=0,
+            help="threads that read a folder of files, 0 for none (default: %(default)s)")
     add("--resume", metavar="PATH", type=Path, nargs="?", const=Path(),
         help="continue exactly where a run stopped (default: the one in --out-dir); what "
              "you type wins over what the run was started with")
@@ -93,18 +94,20 @@ def training_parser(about: str, *, data: Sequence[str], length: str) -> argparse
         help=f"{length} between printed lines (default: about fifteen lines a run)")
     add("--quick", action="store_true",
         help="a smoke run: the embedded data and a few steps, unless you say otherwise")
-    add("--precision", choices=("auto", "fp32", "bf16"), default="auto",
-        help="auto is bf16 on GPUs that have it, else fp32 (default: auto)")
+    if devices:
+        add("--precision", choices=("auto", "fp32", "bf16"), default="auto",
+            help="auto is bf16 on GPUs that have it, else fp32 (default: auto)")
     _add_debug(parser)
     return parser
 
 
-def inference_parser(about: str) -> argparse.ArgumentParser:
+def inference_parser(about: str, devices: bool = True) -> argparse.ArgumentParser:
     """The parser of every `inference.py`: checkpoint, device, seed, out; add your own after."""
     parser = _parser(about)
     parser.add_argument("--checkpoint", metavar="PATH", type=Path,
-                        help="default: the best of the newest run, else pretrained.pt")
-    _add_device(parser)
+                        help="default: the best of the newest run, else the pretrained one")
+    if devices:
+        _add_device(parser)
     parser.add_argument("--seed", metavar="N", type=seed, default=0,
                         help="seed of whatever is drawn at random (default: %(default)s)")
     parser.add_argument("--out", metavar="DIR", type=Path,
@@ -147,34 +150,6 @@ def _add_debug(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
-# ---------------------------------------------------------------- device and precision
-
-
-def choose_device(name: str) -> torch.device:
-    """The device that a flag names; `auto` never picks mps, where some results differ."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    present = {"cpu": True, "cuda": torch.cuda.is_available(),
-               "mps": torch.backends.mps.is_available()}
-    if not present[name]:
-        raise Refusal(f"this machine has no {name} device: use --device auto")
-    return torch.device(name)
-
-
-def describe_device(device: torch.device) -> str:
-    """The device in words, for the first lines of a run."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{device.type}, {torch.get_num_threads()} threads"
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Mixed precision: bfloat16 arithmetic over float32 weights, or nothing at all."""
-    able = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    wanted = precision == "bf16" or (precision == "auto" and able)
-    return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
-
-
 # ---------------------------------------------------------------- a run that ends well
 
 
@@ -211,17 +186,6 @@ class Stop:
             signal.signal(number, handler)
 
 
-def check_finite(loss: torch.Tensor, parameters: Iterable[torch.Tensor], step: int,
-                 lr: float) -> None:
-    """Refuse to go on with a loss or gradient that is not a number, before weights change."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    total = loss.detach() + torch.nn.utils.get_total_norm(gradients)
-    if not torch.isfinite(total):
-        what = "gradient" if torch.isfinite(loss) else "loss"
-        raise Refusal(f"the {what} of step {step} is not finite (learning rate {lr:g}): start "
-                      "again with a lower --lr, or --resume the last checkpoint with one")
-
-
 def say(message: str) -> None:
     """A remark for people, on stderr: stdout is for results."""
     print(message, file=sys.stderr, flush=True)
@@ -253,8 +217,8 @@ def one_line_errors(main: Callable[..., int]) -> Callable[..., int]:
 
 
 def _sentence(error: Exception) -> str:
-    if isinstance(error, torch.OutOfMemoryError):
-        return "the device has no memory left: use a smaller --batch-size"
+    if type(error).__name__ in ("MemoryError", "OutOfMemoryError"):  # of Python, of PyTorch
+        return "there is no memory left: use a smaller --batch-size"
     if isinstance(error, Refusal):
         return str(error)
     if isinstance(error, OSError) and error.filename:

@@ -16,6 +16,7 @@ from torch import nn
 
 import checkpoint
 import console
+import devices
 import prepare
 import visualize
 from data import NAMES, load_test, to_input
@@ -70,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
     asked.add_argument("--test", action="store_true", help="the error on the whole test set")
     console.add_data_flags(parser, NAMES, default=None)
     args = parser.parse_args(argv)
-    device = console.choose_device(args.device)
+    device = devices.choose(args.device)
     model, config = checkpoint.open_model(args.checkpoint, NAME, build, device)
     if args.image:
         return read_files(model, config, args.image, args.out)

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 import checkpoint
 import console
+import devices
 import visualize
 from data import NAMES, Data, Part, load, shortened, to_input
 from model import BLACK, NAME, VARIANTS, WHITE, build
@@ -147,12 +148,12 @@ def train(run: Run, data: Data, stop: console.Stop) -> None:
         left = order.split(args.batch_size)[run.batch :]
         for chosen in tqdm(left, f"epoch {run.epoch + 1}", leave=False, disable=None):
             inputs = to_input(images[chosen], run.config["mean"], run.config["std"])
-            with console.autocast(run.device, args.precision):
+            with devices.autocast(run.device, args.precision):
                 logits = model(inputs)
             loss = model.loss(logits.float(), labels[chosen])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            console.check_finite(loss, model.parameters(), run.step + 1, rate)
+            devices.check_finite(loss, model.parameters(), run.step + 1, rate)
             optimizer.step()                                           # (11)
             run.step, run.batch = run.step + 1, run.batch + 1
             run.loss_sum += loss.item()
@@ -210,8 +211,7 @@ def set_defaults(args: argparse.Namespace, data: Data) -> None:
     for name, value in {"lr": RATES[args.variant, size], **RECIPES[size]}.items():
         if getattr(args, name) is None:
             setattr(args, name, value)
-    if args.log_every is None:
-        args.log_every = -(-args.epochs // 15)
+    args.log_every = args.log_every or -(-args.epochs // 15)
 
 
 @console.one_line_errors
@@ -220,7 +220,7 @@ def main(argv: list[str] | None = None) -> int:
     args, saved = parse(argv)
     if args.quick and args.data == "auto":
         args.data = "digits"
-    device = console.choose_device(args.device)
+    device = devices.choose(args.device)
     data = load(args.data, Path(args.data_dir), args.workers)
     if args.quick:
         data = shortened(data, 1_200)
@@ -233,7 +233,7 @@ def main(argv: list[str] | None = None) -> int:
     train_size, validation_size, test_size = (len(part.labels) for part in data[2:])
     print(f"LeNet-5 ({args.variant}), {parameters:,} parameters; {data.name}: {train_size:,} "
           f"pictures to train on, {validation_size:,} to validate, {test_size:,} to test; "
-          f"{console.describe_device(device)}; seed {args.seed}")
+          f"{devices.describe(device)}; seed {args.seed}")
     print(f"writing to {args.out_dir}; stop with Ctrl-C, go on with --resume")
     print("epoch    step  train loss  validation loss  validation error  time", flush=True)
     with console.Stop() as stop:

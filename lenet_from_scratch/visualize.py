@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 import checkpoint
 import console
+import devices
 from data import NAMES, Part, load_test, to_input
 from model import NAME, LeNet1998, build
 
@@ -167,7 +168,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--index", metavar="N", type=console.natural, default=0,
                         help="the test picture to follow through the network (default: 0)")
     args = parser.parse_args(argv)
-    device = console.choose_device(args.device)
+    device = devices.choose(args.device)
     model, config = checkpoint.open_model(args.checkpoint, NAME, build, device)
     name, test = load_test(config, args.data, args.data_dir)
     if args.index >= len(test.labels):

@@ -48,7 +48,7 @@ MUTANTS = [
            TRAIN_TESTS),
     Mutant(TRAIN, "    report(run, data)\n",
            "    report(run, data._replace(test=data.validation))\n", TRAIN_TESTS),
-    Mutant(f"{LENET}/console.py", "if not torch.isfinite(total):", "if torch.isnan(loss):",
+    Mutant(f"{LENET}/devices.py", "if not torch.isfinite(total):", "if torch.isnan(loss):",
            TRAIN_TESTS),
     Mutant(f"{LENET}/console.py", "128 + number", "1", TRAIN_TESTS),
     # the checkpoints

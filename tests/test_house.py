@@ -21,13 +21,12 @@ from shapes import equations
 from support import FOLDERS, ROOT, load, run
 
 MOULD = "lenet_from_scratch"               # the folder whose words the others repeat
-NUMPY_ONLY = {"backprop_from_scratch"}     # has no torch, hence no device and no checkpoint.py
-NOT_FOR_NUMPY = {"checkpoint.py", "console.py", "pretrained.pt"}
+NUMPY_ONLY = {"backprop_from_scratch"}     # has no torch, hence no device and no .pt files
 NOT_FLAGS_FOR_NUMPY = {"--device", "--workers"}
 
 ROOMS = ("README.md", "model.py", "data.py", "train.py", "inference.py", "checkpoint.py",
-         "console.py", "assets", "pretrained.pt")
-COPIES = ("checkpoint.py", "console.py", "download.py")
+         "console.py", "assets")
+COPIES = ("checkpoint.py", "console.py", "devices.py", "download.py")
 MEGABYTES = {"alexnet_from_scratch": 8, "stable_diffusion_from_scratch": 12}  # of pretrained.pt
 LINES = {"model.py": 300, "train.py": 250, "inference.py": 150}
 FLAGS = ("--data", "--data-dir", "--out-dir", "--epochs", "--batch-size", "--lr", "--seed",
@@ -75,9 +74,8 @@ def test_there_are_folders() -> None:
 
 @each_folder
 def test_every_folder_has_the_same_rooms(folder: str) -> None:
-    spared = NOT_FOR_NUMPY if folder in NUMPY_ONLY else set()
-    home = ROOT / folder
-    assert not [room for room in ROOMS if room not in spared and not (home / room).exists()]
+    assert not [room for room in ROOMS if not (ROOT / folder / room).exists()]
+    assert (ROOT / folder / "devices.py").exists() == (folder not in NUMPY_ONLY)
 
 
 @each_folder
@@ -87,15 +85,17 @@ def test_a_folder_has_no_code_below_its_top(folder: str) -> None:
 
 @each_folder
 def test_pretrained_weights_stay_small(folder: str) -> None:
-    path = ROOT / folder / "pretrained.pt"
-    if folder not in NUMPY_ONLY or path.exists():
-        assert path.stat().st_size <= MEGABYTES.get(folder, 4) * 1_000_000
+    path = ROOT / folder / f"pretrained.{'npz' if folder in NUMPY_ONLY else 'pt'}"
+    assert path.stat().st_size <= MEGABYTES.get(folder, 4) * 1_000_000
 
 
 @pytest.mark.parametrize("name", COPIES)
 def test_copies_are_equal_to_the_byte(name: str) -> None:
     texts = {}
+    spared = NUMPY_ONLY if name == "checkpoint.py" else set()
     for path in sorted(ROOT.glob(f"*_from_scratch/{name}")):
+        if path.parent.name in spared:
+            continue
         texts.setdefault(path.read_bytes(), []).append(path.parent.name)
     assert len(texts) <= 1, list(texts.values())
 
