@@ -52,6 +52,14 @@ def non_negative_float(text: str) -> float:
     return _number(text, float, 0.0, "a number of at least 0")
 
 
+def share(text: str) -> float:
+    """A number from 0 to below 1, as an argparse type."""
+    value = non_negative_float(text)
+    if value >= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not below 1")
+    return value
+
+
 def _number(text: str, kind: type, least: float, wanted: str):
     try:
         value = kind(text)

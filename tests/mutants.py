@@ -23,7 +23,83 @@ MODEL_TESTS, TRAIN_TESTS = "test_lenet_model.py", "test_lenet_train.py"
 CHECKPOINT_TESTS, PREPARE_TESTS = "test_lenet_checkpoint.py", "test_lenet_prepare.py"
 DATA_TESTS = "test_lenet_data.py"
 
+BACKPROP = "backprop_from_scratch"
+LAYERS, LOSSES = f"{BACKPROP}/model.py", f"{BACKPROP}/losses.py"
+OPTIMIZERS, CHECK = f"{BACKPROP}/optimizers.py", f"{BACKPROP}/gradient_check.py"
+AUTOGRAD, LANDSCAPE = f"{BACKPROP}/autograd.py", f"{BACKPROP}/landscape.py"
+LAYER_TESTS, OPTIMIZER_TESTS = "test_backprop_model.py", "test_backprop_optimizers.py"
+CHECK_TESTS, AUTOGRAD_TESTS = "test_backprop_gradient_check.py", "test_backprop_autograd.py"
+DEMO_TESTS, PICTURE_TESTS = "test_backprop_demo.py", "test_backprop_visualize.py"
+BACKPROP_TRAIN, BACKPROP_CHECKPOINT = f"{BACKPROP}/train.py", f"{BACKPROP}/checkpoint.py"
+BACKPROP_DATA, SCALING = f"{BACKPROP}/data.py", f"{BACKPROP}/scaling.py"
+RUN_TESTS, FILE_TESTS = "test_backprop_train.py", "test_backprop_checkpoint.py"
+SAMPLE_TESTS = "test_backprop_data.py"
+
 MUTANTS = [
+    # backprop: layers and losses
+    Mutant(LAYERS, "grad @ self.parameters[\"weight\"].T",
+           "grad @ self.parameters[\"weight\"].reshape(grad.shape[1], -1)", LAYER_TESTS),
+    Mutant(LAYERS, "\"bias\": grad.sum(axis=0)}", "\"bias\": grad.mean(axis=0)}",
+           LAYER_TESTS),
+    Mutant(LAYERS, "self.positive = x > 0 ", "self.positive = x >= 0 ", LAYER_TESTS),
+    Mutant(LAYERS, "inputs, outputs: 2 / inputs", "inputs, outputs: 2 / outputs", LAYER_TESTS),
+    Mutant(LAYERS, "grad * (self.y * (1 - self.y))", "grad * self.y", LAYER_TESTS),
+    Mutant(LAYERS, "return self.p * (grad - common)",
+           "return self.p * (1 - self.p) * grad", LAYER_TESTS),
+    Mutant(LAYERS, "kept / x.dtype.type(1 - self.share)", "kept.astype(x.dtype)", LAYER_TESTS),
+    Mutant(LOSSES, "e = exp(z - z.max(axis=1, keepdims=True))", "e = np.exp(z)", LAYER_TESTS),
+    Mutant(LOSSES, "return grad / len(grad) ", "return grad ", LAYER_TESTS),
+    Mutant(LOSSES, "return 2 * self.difference / self.difference.size",
+           "return 2 * self.difference / len(self.difference)", LAYER_TESTS),
+    Mutant(LOSSES, "if outputs.shape != targets.shape:", "if len(outputs) != len(targets):",
+           LAYER_TESTS),
+    # backprop: optimizers
+    Mutant(OPTIMIZERS, "self.lr * (g + self.momentum * velocity)",
+           "self.lr * (1 + self.momentum) * velocity", OPTIMIZER_TESTS),
+    Mutant(OPTIMIZERS, "(1 - fading**self.steps)", "(1 - fading)", OPTIMIZER_TESTS),
+    Mutant(OPTIMIZERS, "self.epsilon / root", "self.epsilon", OPTIMIZER_TESTS),
+    Mutant(OPTIMIZERS, "w *= 1 - self.lr * self.l2 ", "w *= 1 - self.l2 ", OPTIMIZER_TESTS),
+    Mutant(OPTIMIZERS, "if self.l2 and w.ndim > 1:", "if self.l2:", OPTIMIZER_TESTS),
+    # backprop: proofs
+    Mutant(CHECK, "for batch in (-1 - x, x):", "for batch in (x,):", CHECK_TESTS),
+    Mutant(CHECK, "return np.nan if near else slope", "return slope", CHECK_TESTS),
+    Mutant(CHECK, "return right and not self.changed", "return right", CHECK_TESTS),
+    Mutant(CHECK, "/ (12 * h) ", "/ (10 * h) ", CHECK_TESTS),
+    Mutant(AUTOGRAD, "parent.grad += slope * value.grad", "parent.grad = slope * value.grad",
+           AUTOGRAD_TESTS),
+    Mutant(AUTOGRAD, "elif id(value) not in seen:", "elif True:", AUTOGRAD_TESTS),
+    Mutant(CHECK, "adam.l2, adam.steps, g, error = 0.0, 0, 0.5, 0.0",
+           "adam.l2, g, error = 0.0, 0.5, 0.0", CHECK_TESTS),
+    Mutant(AUTOGRAD, "for value in reversed(order):", "for value in order:", AUTOGRAD_TESTS),
+    # backprop: the training, its files and its data
+    Mutant(BACKPROP_TRAIN, "            self.rng.bit_generator.state = saved[\"rng\"]\n", "",
+           RUN_TESTS),
+    Mutant(BACKPROP_TRAIN, "            self.optimizer.steps = self.step\n", "", RUN_TESTS),
+    Mutant(BACKPROP_TRAIN, "score >= self.best:", "score > self.best:", RUN_TESTS),
+    Mutant(BACKPROP_TRAIN, "standardised(data.test, run.config)",
+           "standardised(data.validation, run.config)", RUN_TESTS),
+    Mutant(BACKPROP_TRAIN, "    network.train(False)\n", "", RUN_TESTS),
+    Mutant(BACKPROP_TRAIN, "        check_finite(loss, {}, self.step, rate)\n", "", RUN_TESTS),
+    Mutant(BACKPROP_TRAIN, "                return run.save(\"checkpoint.npz\")\n",
+           "                return None\n", RUN_TESTS),
+    Mutant(BACKPROP_CHECKPOINT, "key=lambda path: path.stat().st_mtime", "key=str", FILE_TESTS),
+    Mutant(BACKPROP_CHECKPOINT, "sealed != digest(arrays, text)", "len(sealed) != 64",
+           FILE_TESTS),
+    Mutant(BACKPROP_CHECKPOINT, "np.load(path, allow_pickle=False)",
+           "np.load(path, allow_pickle=True)", FILE_TESTS),
+    Mutant(BACKPROP_CHECKPOINT, "        partial.unlink(missing_ok=True)\n", "", FILE_TESTS),
+    Mutant(BACKPROP_DATA, "order[VALIDATION:], order[:VALIDATION]", "order, order[:VALIDATION]",
+           SAMPLE_TESTS),
+    Mutant(BACKPROP_DATA, "stratify=labels[indices], ", "", SAMPLE_TESTS),
+    Mutant(SCALING, "    x, y = data.train\n",
+           "    x, y = (np.concatenate(both) for both in zip(*data[3:]))\n", SAMPLE_TESTS),
+    Mutant(f"{BACKPROP}/inference.py", "outputs * config[\"target_std\"] +", "outputs +",
+           SAMPLE_TESTS),
+    # backprop: demonstrations
+    Mutant(f"{BACKPROP}/by_hand.py", "∂z1 = ∂h1·h1·(1 - h1)", "∂z1 = ∂h1·h1·(1 - h2)",
+           DEMO_TESTS),
+    Mutant(LANDSCAPE, "d * (wanted / length)", "d", PICTURE_TESTS),
+    Mutant(LANDSCAPE, "b * second[name]", "b * first[name]", PICTURE_TESTS),
     # the networks
     Mutant(MODEL, "0125 0134 1245", "0125 0135 1245", MODEL_TESTS),
     Mutant(MODEL, "torch.tanh(2 / 3 * a)", "torch.tanh(3 / 2 * a)", MODEL_TESTS),

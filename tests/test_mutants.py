@@ -12,7 +12,9 @@ import pytest
 from mutants import MUTANTS, Mutant
 from support import FOLDERS, ROOT, SHARED, environment
 
-LONG = {"test_lenet_train.py", "test_lenet_checkpoint.py"}
+LONG = {"test_lenet_train.py", "test_lenet_checkpoint.py", "test_backprop_train.py",
+        "test_backprop_demo.py", "test_backprop_visualize.py",
+        "test_backprop_gradient_check.py"}
 
 
 @pytest.fixture(scope="module")

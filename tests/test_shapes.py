@@ -17,15 +17,26 @@ from shapes import ShapeTracer, equations, parse_shapes, read_legend
 from support import FOLDERS, ROOT, load
 
 # What is run to come past the claims: a module's main and its flags, where {out} is an empty
-# folder, {best} the checkpoint that the first training leaves in it, and {picture} a drawn
-# digit. Modules that a folder does not have are left out.
+# folder, {best} the checkpoint that the first training leaves in it, {picture} a drawn digit
+# and {table} a CSV of numbers. Modules that a folder does not have are left out.
 COMMANDS = [
     ("model", ""),
     ("train", "--quick --out-dir {out}"),
     ("inference", "--checkpoint {best} --out {out}"),
     ("visualize", "--checkpoint {best} --out {out}"),
+    ("demo", ""),
 ]
 EXTRA = {
+    "backprop_from_scratch": [
+        ("inference", "--checkpoint {best} --out {out} --image {picture}"),
+        ("train", "--quick --data diabetes --dropout 0.1 --activation tanh --out-dir {out}/r"),
+        ("inference", "--checkpoint {out}/r/best.npz"),
+        ("train", "--quick --data moons --activation sigmoid --out-dir {out}/s"),
+        ("train", "--quick --data spirals --out-dir {out}/t"),
+        ("train", "--quick --data sine --out-dir {out}/u"),
+        ("train", "--quick --data {table} --task regression --out-dir {out}/v"),
+        ("inference", "--checkpoint {out}/v/best.npz --csv {table}"),
+    ],
     "lenet_from_scratch": [
         ("inference", "--checkpoint {best} --out {out} --image {picture}"),
         ("model", "--variant 1998"),
@@ -44,15 +55,23 @@ def draw_digit(path: Path) -> Path:
     return path
 
 
+def write_table(path: Path) -> Path:
+    """Forty rows of two numbers and their sum."""
+    rows = (f"{i},{i * i},{i + i * i}\n" for i in range(40))
+    path.write_text("a,b,sum\n" + "".join(rows), encoding="utf-8")
+    return path
+
+
 def trace_commands(folder: str, out: Path) -> tuple[ShapeTracer, list[str]]:
     """Run the commands of a folder under a tracer; gives it and the commands that failed."""
-    picture = draw_digit(out / "seven.png")
+    picture, table = draw_digit(out / "seven.png"), write_table(out / "table.csv")
     failed = []
     with ShapeTracer(ROOT / folder) as tracer:
         modules = vars(load.__wrapped__(folder))     # not from its cache: imports count too
         for module, flags in COMMANDS + EXTRA.get(folder, []):
             best = next(out.glob("best.*"), out)
-            argv = [flag.format(out=out, best=best, picture=picture) for flag in flags.split()]
+            argv = [flag.format(out=out, best=best, picture=picture, table=table)
+                    for flag in flags.split()]
             if module in modules and modules[module].main(argv) != 0:
                 failed.append(" ".join([module, *argv]))
     return tracer, failed

@@ -1,0 +1,354 @@
+"""The data behind the pictures of backprop: landscapes, films, boundaries, graphs."""
+
+import copy
+import time
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from support import load
+
+backprop = load("backprop_from_scratch")
+model, watch, landscape, pictures = (backprop.model, backprop.watch, backprop.landscape,
+                                     backprop.pictures)
+Value = backprop.autograd.Value
+
+
+@pytest.fixture(scope="module")
+def film() -> object:
+    """A short film of a ReLU network on the moons."""
+    return watch.watch(backprop.data.moons(), [8, 8], "relu", "adam", 1e-2, epochs=5, seed=0)
+
+
+def own_loss(film: object) -> float:
+    """The loss of a film's last network on its training part."""
+    return film.loss.forward(film.network.forward(film.part.x), film.part.y)
+
+
+def ticks(count: int = 5, reach: float = 0.5) -> np.ndarray:
+    """Places along a direction, the middle one exactly 0."""
+    return np.arange(-(count // 2), count // 2 + 1) / (count // 2) * reach
+
+
+def two_directions(network: object, seed: int = 0) -> tuple:
+    """Two random directions, drawn with this seed."""
+    rng = np.random.default_rng(seed)
+    return landscape.random_direction(network, rng), landscape.random_direction(network, rng)
+
+
+# ---------------------------------------------------------------- landscape
+
+
+def test_the_centre_of_the_landscape_is_the_loss(film):
+    heights = landscape.surface(film.network, film.loss, film.part,
+                                two_directions(film.network), ticks(), ticks())
+    assert heights[2, 2] == pytest.approx(own_loss(film), rel=1e-12)
+    assert np.isfinite(heights).all() and heights.std() > 0.01
+
+
+def test_a_landscape_leaves_the_network_as_it_was(film):
+    before = model.flat(film.network.parameters)
+    landscape.surface(film.network, film.loss, film.part, two_directions(film.network),
+                      ticks(), ticks())
+    assert np.array_equal(model.flat(film.network.parameters), before)
+
+
+def rescaled(network: object, factors: tuple[float, ...]) -> object:
+    """The same function: each hidden layer's units times a factor, what reads them divided."""
+    network = copy.deepcopy(network)
+    linear = [layer for layer in network.layers if isinstance(layer, model.Linear)]
+    for layer, reader, factor in zip(linear, linear[1:], factors):
+        for name in ("weight", "bias"):
+            layer.parameters[name] *= factor
+        reader.parameters["weight"] /= factor
+    return network
+
+
+@pytest.mark.parametrize("factors", [(10.0, 0.1), (3.0, 50.0)])
+def test_the_landscape_is_the_same_for_a_rescaled_network(factors, film):
+    there = rescaled(film.network, factors)
+    x = film.part.x
+    assert np.allclose(there.forward(x), film.network.forward(x), rtol=1e-10, atol=1e-10)
+    heights = [landscape.surface(network, film.loss, film.part, two_directions(network),
+                                 ticks(), ticks()) for network in (film.network, there)]
+    assert np.allclose(*heights, rtol=1e-9)
+
+
+def test_without_normalisation_a_rescaled_network_would_look_different(film):
+    """Otherwise the test above would prove nothing."""
+    there, heights = rescaled(film.network, (10.0, 0.1)), []
+    for network in (film.network, there):
+        rng = np.random.default_rng(0)
+        plain = [{name: rng.normal(size=w.shape) * (w.ndim > 1)
+                  for name, w in network.parameters.items()} for _ in range(2)]
+        heights.append(landscape.surface(network, film.loss, film.part, tuple(plain),
+                                         ticks(), ticks()))
+    assert not np.allclose(*heights, rtol=0.05)
+
+
+def test_a_direction_is_as_long_as_each_units_weights_and_spares_biases(film):
+    direction = landscape.random_direction(film.network, np.random.default_rng(0))
+    for name, w in film.network.parameters.items():
+        if name.endswith("weight"):
+            ours, theirs = np.linalg.norm(direction[name], axis=0), np.linalg.norm(w, axis=0)
+            assert ours == pytest.approx(theirs, rel=1e-12)
+            assert np.ptp(theirs) > 0.1          # units differ, so it matters
+        else:
+            assert not direction[name].any()
+
+
+def test_the_plane_of_a_path_holds_its_end_and_its_stations(film):
+    (first, second), coordinates, share = landscape.plane_of_path(film.network, film.path)
+    axes = np.array([model.flat(first), model.flat(second)])
+    assert axes @ axes.T == pytest.approx(np.eye(2), abs=1e-12)
+    assert coordinates.shape == (6, 2) and coordinates[-1] == pytest.approx([0, 0], abs=1e-12)
+    steps = film.path - film.path[-1]
+    missed = steps - coordinates @ axes
+    assert share == pytest.approx(1 - (missed**2).sum() / (steps**2).sum(), abs=1e-12)
+    assert 0.8 < share < 1
+
+
+def test_the_plane_of_a_flat_path_holds_all_of_it(film):
+    """A path made of two directions only is found again, station by station."""
+    rng = np.random.default_rng(0)
+    end = model.flat(film.network.parameters)
+    along, places = rng.normal(size=(2, len(end))), rng.normal(size=(7, 2))
+    places[-1] = 0
+    (first, second), coordinates, share = landscape.plane_of_path(film.network,
+                                                                  end + places @ along)
+    axes = np.array([model.flat(first), model.flat(second)])
+    assert share == pytest.approx(1)
+    assert coordinates @ axes == pytest.approx(places @ along, abs=1e-9)
+
+
+# ---------------------------------------------------------------- films
+
+
+def test_a_film_trains_as_a_plain_loop_does(film):
+    """The same seeds and batches by hand end at the same weights, to the bit."""
+    data = backprop.data.moons()
+    part = backprop.scaling.standardised(data.train, film.config)
+    network = model.build(film.config, np.random.default_rng(0))
+    loss, adam = backprop.losses.CrossEntropy(), backprop.optimizers.Adam(network.parameters,
+                                                                          1e-2)
+    for epoch in range(5):
+        order = np.random.default_rng([0, epoch]).permutation(len(part.y))
+        for start in range(0, len(order), 32):
+            chosen = order[start : start + 32]
+            loss.forward(network.forward(part.x[chosen]), part.y[chosen])
+            network.backward(loss.backward())
+            adam.step(network.gradients)
+    assert np.array_equal(model.flat(network.parameters), film.path[-1])
+    assert np.array_equal(film.path[-1], model.flat(film.network.parameters))
+
+
+def test_a_film_has_a_row_for_each_step_and_each_epoch(film):
+    steps = 5 * -(-len(film.part.y) // 32)
+    assert film.losses.shape == (steps,)
+    assert film.gradients.shape == film.ratios.shape == (steps, 3)
+    assert film.path.shape == (6, 2 * 8 + 8 + 8 * 8 + 8 + 8 * 2 + 2)
+    assert film.dead.shape == (6, 2) and not np.array_equal(film.path[0], film.path[1])
+
+
+def test_gradients_and_ratios_of_a_film_are_those_of_its_steps():
+    """One batch an epoch, plain descent: each change is rate times gradient."""
+    data = backprop.data.shortened(backprop.data.moons(), 32)
+    film = watch.watch(data, [4], "tanh", "sgd", 0.1, epochs=3, seed=0)
+    network = model.build(film.config)
+    weight = slice(0, 8)                         # the first layer's weights in a row
+    for step in range(3):
+        before, after = film.path[step, weight], film.path[step + 1, weight]
+        size = watch.root_mean_square(before)
+        change = watch.root_mean_square(after - before)
+        assert film.ratios[step, 0] == pytest.approx(change / size, rel=1e-9)
+        assert film.gradients[step, 0] == pytest.approx(change / 0.1, rel=1e-9)
+    assert len(network.parameters) == 4
+
+
+def test_dead_units_are_counted():
+    """Of four units one is always on, one sometimes, and two never."""
+    network = model.Network([model.Linear(1, 4, np.random.default_rng(0)), model.ReLU()])
+    network.parameters["0.weight"][:] = [[0, 1, 0, -1]]
+    network.parameters["0.bias"][:] = [1, 0, -1, -1]
+    assert watch.dead_shares(network, np.array([[-0.5], [0.5]])) == [0.5]
+
+
+@pytest.mark.parametrize(("ratio", "words"), [(0.5, "lower --lr"), (1e-3, "usual range"),
+                                              (1e-6, "higher --lr")])
+def test_the_advice_follows_the_ratios_of_the_second_half(ratio, words, film):
+    ratios = np.full_like(film.ratios, ratio)
+    ratios[: len(ratios) // 2] = 1e-3
+    assert words in pictures.advice(film._replace(ratios=ratios))
+
+
+# ---------------------------------------------------------------- other data of pictures
+
+
+def test_the_boundary_is_what_the_network_believes(film):
+    p = pictures.probabilities(film, 5, film.part.x)
+    assert np.array_equal(p, backprop.losses.softmax(film.network.forward(film.part.x)))
+    first = pictures.probabilities(film, 0, film.part.x)
+    assert p.sum(axis=1) == pytest.approx(1) and not np.allclose(p, first)
+    right = [(q.argmax(axis=1) == film.part.y).mean() for q in (first, p)]
+    assert right[1] > max(right[0], 0.85)
+
+
+def test_the_boundary_moves_and_stays_small(film, tmp_path):
+    pictures.draw_boundary(film, tmp_path / "boundary.gif")
+    with Image.open(tmp_path / "boundary.gif") as picture:
+        assert picture.n_frames >= 6
+        frames = []
+        for number in range(picture.n_frames):
+            picture.seek(number)
+            frames.append(np.asarray(picture.convert("RGB"), dtype=int))
+    assert np.abs(frames[0] - frames[-1]).mean() > 5
+    assert (tmp_path / "boundary.gif").stat().st_size < 2_000_000
+
+
+def test_the_boundary_colours_lie_where_the_samples_do(film, tmp_path):
+    """A pixel beside most samples of a class has more of that class's colour than before."""
+    pictures.draw_boundary(film, tmp_path / "boundary.gif")
+    with Image.open(tmp_path / "boundary.gif") as picture:
+        picture.seek(picture.n_frames - 1)
+        last = np.asarray(picture.convert("RGB"), dtype=float)
+    x, y = film.part
+    reach = 1.1 * np.abs(x).max()
+    column, row = ((x * [1, -1] / reach + 1) * pictures.SIDE / 2).astype(int).T
+    blue, orange = (last[(row + 5).clip(0, 239)[y == k], column[y == k]] for k in (0, 1))
+    assert blue[:, 2].mean() > blue[:, 0].mean() and orange[:, 0].mean() > orange[:, 2].mean()
+
+
+def test_the_strongest_units_are_shown():
+    rng = np.random.default_rng(0)
+    network = model.Network([model.Linear(40, 3, rng), model.ReLU(), model.Linear(3, 2, rng)])
+    weight = network.parameters["0.weight"]
+    weight *= 0.01
+    weight[[3, 30], 1] = 5.0
+    inputs, hidden, outputs = pictures.strongest(network)
+    assert len(inputs) == pictures.MOST_UNITS and {3, 30} <= set(inputs)
+    assert list(inputs) == sorted(inputs) and list(hidden) == [0, 1, 2] and len(outputs) == 2
+
+
+def test_the_drawn_slopes_of_activations_are_those_of_finite_differences(tmp_path):
+    z = np.linspace(-3, 3, 13)[:, None] + 0.01
+    for activation in model.ACTIVATIONS.values():
+        layer, h = activation(), 1e-6
+        measured = (layer.forward(z + h) - layer.forward(z - h)) / (2 * h)
+        layer.forward(z)
+        assert layer.backward(np.ones_like(z)) == pytest.approx(measured, abs=1e-8)
+
+
+# ---------------------------------------------------------------- the graph
+
+
+def expression() -> Value:
+    """c = b + b with b = a·a + d: a value used twice, and a product of one with itself."""
+    a, d = Value(3.0, "a<b>"), Value(2.0, "d & e")
+    b = a * a + d
+    c = b + b
+    c.backward()
+    return c
+
+
+def boxes(root: Value) -> list[tuple[float, float, float, float]]:
+    """Left, top, right and bottom of each box in the drawing of a graph."""
+    tree = ElementTree.fromstring(backprop.graph.svg(root))
+    found = []
+    for rect in tree.iter("{http://www.w3.org/2000/svg}rect"):
+        if "x" in rect.attrib:
+            x, y, width, height = (float(rect.get(k)) for k in ("x", "y", "width", "height"))
+            found.append((x, y, x + width, y + height))
+    width, height = float(tree.get("width")), float(tree.get("height"))
+    assert all(0 <= x and 0 <= y and r <= width and b <= height for x, y, r, b in found)
+    return found
+
+
+def test_the_graph_shows_every_value_its_gradient_and_every_slope():
+    root = expression()
+    tree = ElementTree.fromstring(backprop.graph.svg(root))
+    texts = [text.text for text in tree.iter("{http://www.w3.org/2000/svg}text")]
+    for value in root.sorted():
+        assert value.name in texts and f"{value.data:.4g}" in texts
+        assert f"grad {value.grad:.4g}" in texts
+    slopes = sorted(f"×{slope:.3g}" for value in root.sorted() for _, slope in value.parents)
+    assert sorted(text for text in texts if text[0] == "×" and len(text) > 1) == slopes
+    assert len(list(tree.iter("{http://www.w3.org/2000/svg}path"))) == len(slopes) == 6
+
+
+def test_no_two_boxes_of_a_graph_overlap():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        values = [Value(float(number), f"v{number}") for number in range(3)]
+        for _ in range(12):
+            i, j = rng.integers(0, len(values), 2)
+            values.append(values[i] + values[j] if rng.random() < 0.5
+                          else values[i] * values[j])
+        found = boxes(values[-1])
+        assert len(found) == len(values[-1].sorted())
+        for number, (x, y, right, bottom) in enumerate(found):
+            assert all(right <= x2 or x >= right2 or bottom <= y2 or y >= bottom2
+                       for x2, y2, right2, bottom2 in found[:number])
+
+
+def test_a_graph_runs_from_left_to_right():
+    root = expression()
+    where = backprop.graph.places(root)
+    assert len(set(where.values())) == len(where) == len(root.sorted())
+    for value in where:
+        assert all(where[parent][0] < where[value][0] for parent, _ in value.parents)
+
+
+def test_a_deep_graph_needs_no_recursion():
+    value = Value(1.0, "x")
+    for _ in range(3_000):
+        value = value + 1.0
+    assert len(backprop.graph.places(value)) == 6_001
+
+
+# ---------------------------------------------------------------- the commands
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The best checkpoint of a small run."""
+    out = tmp_path_factory.mktemp("trained")
+    assert backprop.train.main(["--data", "moons", "--epochs", "2", "--out-dir", str(out)]) == 0
+    return out / "best.npz"
+
+
+@pytest.mark.parametrize("name", backprop.visualize.PICTURES)
+def test_each_picture_has_a_command_and_is_quick(name, trained, tmp_path, capsys):
+    start = time.perf_counter()
+    argv = [f"--{name}", "--checkpoint", str(trained), "--out", str(tmp_path)]
+    assert backprop.visualize.main(argv) == 0
+    seconds = time.perf_counter() - start
+    (path,) = tmp_path.iterdir()
+    assert path.stem == name and str(path) in capsys.readouterr().out
+    assert seconds < 20
+    if path.suffix == ".svg":
+        ElementTree.fromstring(path.read_text(encoding="utf-8"))
+    else:
+        with Image.open(path) as picture:
+            assert np.asarray(picture.convert("L")).std() > 5
+
+
+@pytest.mark.parametrize("flags", [[], ["--all"], ["--all", "--graph"]])
+def test_all_pictures_are_drawn_when_none_is_named(flags):
+    assert backprop.visualize.parse(flags).pictures == list(backprop.visualize.PICTURES)
+
+
+def test_pictures_that_make_no_sense_are_refused_before_anything_is_drawn(tmp_path, capsys):
+    argv = ["--data", "digits", "--out", str(tmp_path / "out")]
+    assert backprop.visualize.main(argv) == 1
+    assert "digits has no boundary in a plane" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_data_can_be_watched(tmp_path):
+    argv = ["--data", "sine", "--ratios", "--epochs", "3", "--activation", "tanh",
+            "--layers", "5", "--out", str(tmp_path)]
+    assert backprop.visualize.main(argv) == 0
+    assert (tmp_path / "ratios.png").exists()
