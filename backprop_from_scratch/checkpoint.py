@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +154,33 @@ def newest(folder: Path) -> Path:
     """The best checkpoint of the newest run below `folder`, else its `pretrained.npz`."""
     runs = sorted((folder / "runs").rglob("best.npz"), key=lambda path: path.stat().st_mtime)
     return runs[-1] if runs else folder / "pretrained.npz"
+
+
+def read_options(parser: argparse.ArgumentParser, argv: list[str] | None, folder: str,
+                 fixed: Sequence[str]) -> tuple[argparse.Namespace, dict | None]:
+    """The options of a training run, and with --resume the checkpoint that it goes on from.
+
+    The options that the run was started with become the defaults, and what is typed wins.
+    Raises Refusal if it would change one that is `fixed`, or if the run cannot go on.
+    """
+    args = parser.parse_args(argv)
+    if args.resume is None:
+        return args, None
+    path = args.out_dir / "checkpoint.npz" if args.resume == Path() else args.resume
+    saved = load(path, folder)
+    if "options" not in saved:
+        raise Refusal(f"{path} holds only what inference needs: resume a checkpoint.npz")
+    if saved["best"] is not None and not path.with_name("best.npz").exists():
+        raise Refusal(f"{path} needs the best.npz that was beside it: bring it back, or start "
+                      "a new run")
+    started = {**saved["options"], "out_dir": path.parent}
+    args = parser.parse_args(argv, argparse.Namespace(**started))
+    args.resume = path
+    for name in fixed:
+        if getattr(args, name) != started[name]:
+            raise Refusal(f"a resumed run keeps its {name.replace('_', ' ')} "
+                          f"({started[name]}): start a new one")
+    return args, saved
 
 
 class Metrics:

@@ -6,8 +6,8 @@ seed; the test part is meant to be used once.
 
 # N samples, I inputs
 
-import csv
 import gzip
+import hashlib
 import math
 import os
 import shutil
@@ -21,6 +21,7 @@ from sklearn.model_selection import train_test_split
 
 from console import Refusal, say
 from download import fetch
+from table import read_table
 
 DRAWN = 1_000          # samples of the sets that are drawn here
 VALIDATION = 5_000     # of MNIST's 60,000 training pictures
@@ -61,6 +62,14 @@ class Data(NamedTuple):
         """classification or regression."""
         return "classification" if self.classes else "regression"
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 over columns, classes and samples: a resumed run must find them unchanged."""
+        sha = hashlib.sha256(repr((self.inputs, self.classes)).encode())
+        for part in (self.train, self.validation, self.test):
+            sha.update(part.x.tobytes() + part.y.tobytes())
+        return sha.hexdigest()
+
 
 # ---------------------------------------------------------------- choosing
 
@@ -84,8 +93,11 @@ def load(name: str, data_dir: Path, task: str | None = None) -> Data:
         data = mnist(data_dir)
     elif name in EMBEDDED:
         data = EMBEDDED[name]()
-    else:
+    elif Path(name).exists():
         data = from_csv(Path(name), task or "classification")
+    else:
+        raise Refusal(f"{name} is neither a data set nor a file: use {', '.join(NAMES)}, or a "
+                      "CSV of your own")
     if task not in (None, data.task):
         raise Refusal(f"{name} is for {data.task}, not {task}: leave out --task, or use "
                       "another --data")
@@ -232,68 +244,18 @@ def from_csv(path: Path, task: str) -> Data:
 
     Raises Refusal, naming the line, if something in it cannot be learned from.
     """
-    names, rows = read_table(path, 2)
-    x = numbers(path, names[:-1], [row[:-1] for row in rows])
-    last = [row[-1] for row in rows]
+    table = read_table(path, 2)
+    *inputs, target = table.columns
+    x = table.numbers(list(range(len(inputs))))
     if task == "regression":
-        y = numbers(path, names[-1:], [[entry] for entry in last])
+        y = table.numbers([len(inputs)])
         if len(y) < FEWEST or np.ptp(y) == 0:
-            raise Refusal(f"{path}: {names[-1]} needs {FEWEST} rows and more than one value")
-        return split(str(path), names[:-1], [], x, y)
-    classes, y, counts = np.unique(last, return_inverse=True, return_counts=True)
+            raise Refusal(f"{path}: {target} needs {FEWEST} rows and more than one value")
+        return split(str(path), inputs, [], x, y)
+    classes, y, counts = np.unique([row[-1] for row in table.rows], return_inverse=True,
+                                   return_counts=True)
     if len(classes) < 2 or counts.min() < FEWEST:
         found = ", ".join(f"{name}: {count}" for name, count in zip(classes, counts[:10]))
-        raise Refusal(f"{path}: {names[-1]} needs at least two classes of {FEWEST} rows each, "
+        raise Refusal(f"{path}: {target} needs at least two classes of {FEWEST} rows each, "
                       f"it has {found} (for numbers use --task regression)")
-    return split(str(path), names[:-1], [str(name) for name in classes], x, y)
-
-
-def read_table(path: Path, fewest: int = 1) -> tuple[list[str], list[list[str]]]:
-    """The column names and rows of a CSV; a first line with a number in it is no header.
-
-    Raises Refusal if there is no such file, no text, no row, fewer than `fewest` columns, or
-    rows of different lengths.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = [(number, row) for number, row in enumerate(csv.reader(file), 1) if row]
-    except FileNotFoundError:
-        raise Refusal(f"{path} is neither a data set nor a file: use {', '.join(NAMES)}, or a "
-                      "CSV of your own") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise Refusal(f"{path} cannot be read as a CSV ({error})") from None
-    if not lines:
-        raise Refusal(f"{path} is empty")
-    names = [entry.strip() for entry in lines[0][1]]
-    if any(_is_number(name) for name in names):
-        names = [f"column {number}" for number in range(1, len(names) + 1)]
-    else:
-        lines = lines[1:]
-        if len(set(names)) < len(names):
-            raise Refusal(f"{path}: two columns have one name: rename one")
-    if not lines or len(names) < fewest:
-        raise Refusal(f"{path} needs a row of numbers and at least {fewest} columns, "
-                      "separated by commas")
-    for number, row in lines:
-        if len(row) != len(names):
-            raise Refusal(f"{path}, line {number}: {len(row)} values, but there are "
-                          f"{len(names)} columns")
-    return names, [[entry.strip() for entry in row] for _, row in lines]
-
-
-def numbers(path: Path, names: list[str], rows: list[list[str]]) -> np.ndarray:
-    """The entries of a table as floats (N, I); Refusal names the first that is not finite."""
-    for number, row in enumerate(rows, 1):
-        for name, entry in zip(names, row):
-            if not _is_number(entry) or not math.isfinite(float(entry)):
-                raise Refusal(f"{path}, data row {number}, {name}: {entry!r} is not a finite "
-                              "number")
-    return np.array(rows, dtype=np.float64)                                # (N, I)
-
-
-def _is_number(entry: str) -> bool:
-    try:
-        float(entry)
-    except ValueError:
-        return False
-    return True
+    return split(str(path), inputs, [str(name) for name in classes], x, y)

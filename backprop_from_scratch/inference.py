@@ -17,10 +17,11 @@ from PIL import Image
 import checkpoint
 import console
 import prepare
-from data import NAMES, load, numbers, on_disk, read_table
+from data import NAMES, load, on_disk
 from losses import softmax
 from model import NAME, Network, build
 from scaling import to_input
+from table import read_table
 
 PHOTO = Path(__file__).with_name("assets") / "photo.jpg"     # comes with the folder
 
@@ -59,21 +60,20 @@ def picture(path: Path, config: dict) -> np.ndarray:
 
 def answer_table(network: Network, config: dict, path: Path) -> None:
     """Print a CSV with a prediction a row; columns are found by name, else by their order."""
-    names, rows = read_table(path)
-    wanted = config["inputs"]
-    if set(wanted) <= set(names):
-        columns = [names.index(name) for name in wanted]
-    elif set(wanted) & set(names):
-        missing = next(name for name in wanted if name not in names)
+    table, wanted = read_table(path), config["inputs"]
+    known = set(wanted) & set(table.columns) if table.named else set()
+    if known == set(wanted):
+        chosen = [table.columns.index(name) for name in wanted]
+    elif known:
+        missing = next(name for name in wanted if name not in known)
         raise console.Refusal(f"{path} has no column {missing}: name all columns as in "
                               "training, or none")
-    elif len(names) in (len(wanted), len(wanted) + 1):      # the last may be what is predicted
-        columns = list(range(len(wanted)))
+    elif len(table.columns) - len(wanted) in (0, 1):        # the last may be what is predicted
+        chosen = list(range(len(wanted)))
     else:
-        raise console.Refusal(f"{path} has {len(names)} columns, the network reads "
+        raise console.Refusal(f"{path} has {len(table.columns)} columns, the network reads "
                               f"{len(wanted)}: {', '.join(wanted[:5])} …")
-    predictions = predict(network, config, numbers(
-        path, [names[i] for i in columns], [[row[i] for i in columns] for row in rows]))
+    predictions = predict(network, config, table.numbers(chosen))
     writer = csv.writer(sys.stdout, lineterminator="\n")
     if config["task"] == "regression":
         writer.writerow(["prediction"])

@@ -191,10 +191,11 @@ def draw_boundary(film: Film, path: Path) -> None:
     """A moving picture of the decision boundary, from the first weights to the last."""
     x, labels = film.part                                              # (N, 2), (N,)
     reach = 1.1 * np.abs(x).max()
-    ticks = np.linspace(-reach, reach, SIDE // 2)
+    half = SIDE // 2                                    # places a side, each of 2×2 pixels
+    ticks = ((np.arange(half) + 0.5) / half * 2 - 1) * reach           # their middles
     across, up = np.meshgrid(ticks, -ticks)
     places = np.stack([across.ravel(), up.ravel()], axis=1)            # (M, 2)
-    pixels = (x / reach * [1, -1] + 1) * SIDE / 2                      # (N, 2)
+    pixels = (x / reach * [1, -1] + 1) * SIDE / 2 - 0.5                # (N, 2)
     last = len(film.path) - 1
     wanted = np.arange(film.config["sizes"][-1]) % len(CLASS_COLOURS)  # (K,)
     colours = np.array(CLASS_COLOURS)[wanted]                          # (K, 3)

@@ -21,8 +21,12 @@ def measure(data: Data) -> dict:
 
 
 def _std(x: np.ndarray, axis: int | None) -> np.ndarray:
-    """The standard deviation, or 1 for what never changes: rounding makes that not quite 0."""
-    return np.where(x.max(axis=axis) == x.min(axis=axis), 1.0, x.std(axis=axis))
+    """The standard deviation, or 1 for what never changes: rounding makes that not quite 0.
+
+    It is 1, too, for changes so small that their squares vanish.
+    """
+    std = x.std(axis=axis)
+    return np.where((x.max(axis=axis) == x.min(axis=axis)) | (std == 0), 1.0, std)
 
 
 def to_input(x: np.ndarray, config: dict) -> np.ndarray:                   # (N, I)

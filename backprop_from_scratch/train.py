@@ -63,8 +63,10 @@ class Run:
 
     def __init__(self, args: argparse.Namespace, data: Data, saved: dict | None) -> None:
         self.args, self.config = args, saved["config"] if saved else configure(args, data)
-        if [self.config[key] for key in ("inputs", "classes")] != [data.inputs, data.classes]:
-            raise console.Refusal(f"{data.name} has other columns than the run to resume")
+        self.data_digest = data.digest
+        if saved and saved.get("data") != self.data_digest:
+            raise console.Refusal(f"{data.name} is not what it was when the run began: start a "
+                                  "new one")
         self.rng = np.random.default_rng(args.seed)      # of first weights and dropout
         self.network = build(self.config, self.rng)
         self.loss = LOSSES[data.task]()
@@ -92,6 +94,7 @@ class Run:
                    for key, value in vars(self.args).items() if key not in ("resume", "debug")}
         checkpoint.save(self.args.out_dir / name, {
             "folder": NAME, "config": self.config, "options": options,
+            "data": self.data_digest,
             "model": self.network.parameters, "optimizer": self.optimizer.memory,
             "rng": self.rng.bit_generator.state, "step": self.step, "epoch": self.epoch,
             "batch": self.batch, "loss_sum": self.loss_sum, "best": self.best,
@@ -127,7 +130,8 @@ def check_finite(loss: float, gradients: dict[str, np.ndarray], step: int, lr: f
     if not (np.isfinite(loss) and all(np.isfinite(g).all() for g in gradients.values())):
         what = f"{'gradient' if np.isfinite(loss) else 'loss'} of step {step}"
         raise console.Refusal(f"the {what} is not finite (learning rate {lr:g}): start again "
-                              "with a lower --lr, or --resume the last checkpoint with one")
+                              "with a lower --lr, or --resume with one if a checkpoint.npz "
+                              "was written")
 
 
 def train(run: Run, data: Data, stop: console.Stop) -> None:
@@ -167,7 +171,7 @@ def report(run: Run, data: Data) -> None:
 
 
 def parse(argv: list[str] | None) -> tuple[argparse.Namespace, dict | None]:
-    """The options, and the checkpoint if a run is resumed: its options become the defaults."""
+    """The options, and the checkpoint if a run is resumed."""
     parser = console.training_parser("Train a network with hand-made gradients.", data=NAMES,
                                      length="epochs", devices=False)
     add = parser.add_argument
@@ -188,21 +192,7 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, dict | None]:
         add(flag, metavar="X", type=kind, help=f"{about} (default: what suits the data)")
     add("--dtype", choices=("float64", "float32"),
         help="numbers of 8 or 4 bytes (default: what suits the data)")
-    args = parser.parse_args(argv)
-    if args.resume is None:
-        return args, None
-    path = args.out_dir / "checkpoint.npz" if args.resume == Path() else args.resume
-    saved = checkpoint.load(path, NAME)
-    if "options" not in saved:
-        raise console.Refusal(f"{path} holds only what inference needs: use a checkpoint.npz")
-    started = {**saved["options"], "out_dir": path.parent}
-    args = parser.parse_args(argv, argparse.Namespace(**started))
-    args.resume = path
-    for name in FIXED:
-        if getattr(args, name) != started[name]:
-            raise console.Refusal(f"a resumed run keeps its {name.replace('_', ' ')} "
-                                  f"({started[name]}): start a new one")
-    return args, saved
+    return checkpoint.read_options(parser, argv, NAME, FIXED)
 
 
 def set_defaults(args: argparse.Namespace, data: Data) -> None:
@@ -235,6 +225,8 @@ def main(argv: list[str] | None = None) -> int:
     print(f"writing to {args.out_dir}; stop with Ctrl-C, go on with --resume")
     print("epoch    step      rate  train loss  validation loss "
           f"{'validation ' + SCORES[data.task]:>19}     time", flush=True)
+    if run.epoch >= args.epochs:
+        console.say(f"all {args.epochs} epochs are done: for more, type --epochs as well")
     with console.Stop() as stop, np.errstate(over="ignore", invalid="ignore"):  # check_finite
         train(run, data, stop)                                                # reports them
     if stop.requested:

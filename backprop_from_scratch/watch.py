@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from console import Refusal
 from data import Data, Part
 from model import LOSSES, Linear, Network, ReLU, build, flat
 from optimizers import OPTIMIZERS
@@ -49,9 +50,13 @@ def dead_shares(network: Network, x: np.ndarray) -> list[float]:
             if isinstance(layer, ReLU)]
 
 
+@np.errstate(over="ignore", invalid="ignore")     # a loss that is not finite is refused
 def watch(data: Data, layers: list[int], activation: str, optimizer: str, lr: float,
           epochs: int, seed: int) -> Film:
-    """Train a network on a data set that fits in memory, at a constant rate, and record it."""
+    """Train a network on a data set that fits in memory, at a constant rate, and record it.
+
+    Raises Refusal if the rate is so high that the loss is no longer a number.
+    """
     config = {"sizes": [len(data.inputs), *layers, len(data.classes) or 1],
               "activation": activation, "init": "he" if activation == "relu" else "xavier",
               "dropout": 0.0, "dtype": "float64", "task": data.task, **measure(data)}
@@ -66,6 +71,9 @@ def watch(data: Data, layers: list[int], activation: str, optimizer: str, lr: fl
         for start in range(0, len(order), BATCH):
             chosen = order[start : start + BATCH]
             losses.append(loss.forward(network.forward(part.x[chosen]), part.y[chosen]))
+            if not np.isfinite(losses[-1]):
+                raise Refusal(f"the loss of step {len(losses)} is not finite (learning rate "
+                              f"{lr:g}): use a lower --lr")
             network.backward(loss.backward())
             before = [layer.parameters["weight"].copy() for layer in linear]
             downhill.step(network.gradients)

@@ -14,7 +14,7 @@ import hashlib
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -153,6 +153,33 @@ def set_rng_state(state: dict) -> None:
     torch.set_rng_state(state["cpu"])
     if len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def read_options(parser: argparse.ArgumentParser, argv: list[str] | None, folder: str,
+                 fixed: Sequence[str]) -> tuple[argparse.Namespace, dict | None]:
+    """The options of a training run, and with --resume the checkpoint that it goes on from.
+
+    The options that the run was started with become the defaults, and what is typed wins.
+    Raises Refusal if it would change one that is `fixed`, or if the run cannot go on.
+    """
+    args = parser.parse_args(argv)
+    if args.resume is None:
+        return args, None
+    path = args.out_dir / "checkpoint.pt" if args.resume == Path() else args.resume
+    saved = load(path, folder)
+    if "options" not in saved:
+        raise Refusal(f"{path} holds only what inference needs: resume a checkpoint.pt")
+    if saved["best"] is not None and not path.with_name("best.pt").exists():
+        raise Refusal(f"{path} needs the best.pt that was beside it: bring it back, or start "
+                      "a new run")
+    started = {**saved["options"], "out_dir": path.parent}
+    args = parser.parse_args(argv, argparse.Namespace(**started))
+    args.resume = path
+    for name in fixed:
+        if getattr(args, name) != started[name]:
+            raise Refusal(f"a resumed run keeps its {name.replace('_', ' ')} "
+                          f"({started[name]}): start a new one")
+    return args, saved
 
 
 class Metrics:

@@ -7,6 +7,7 @@ The split is fixed, the same for every seed; the test part is meant to be used o
 # N pictures, B pictures in a batch
 
 import gzip
+import hashlib
 import math
 import os
 import shutil
@@ -45,6 +46,14 @@ class Data(NamedTuple):
     train: Part
     validation: Part
     test: Part
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over classes and pictures: a resumed run must find them unchanged."""
+        sha = hashlib.sha256(repr(self.classes).encode())
+        for images, labels in (self.train, self.validation, self.test):
+            sha.update(images.numpy().tobytes() + labels.numpy().tobytes())
+        return sha.hexdigest()
 
 
 class Source(NamedTuple):

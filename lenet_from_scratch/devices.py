@@ -43,4 +43,5 @@ def check_finite(loss: torch.Tensor, parameters: Iterable[torch.Tensor], step: i
     if not torch.isfinite(total):
         what = "gradient" if torch.isfinite(loss) else "loss"
         raise Refusal(f"the {what} of step {step} is not finite (learning rate {lr:g}): start "
-                      "again with a lower --lr, or --resume the last checkpoint with one")
+                      "again with a lower --lr, or --resume with one if a checkpoint.pt was "
+                      "written")

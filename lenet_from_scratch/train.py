@@ -78,8 +78,10 @@ class Run:
         self.args, self.device = args, device
         torch.manual_seed(args.seed)
         self.config = saved["config"] if saved else configure(args.variant, data)
-        if self.config["classes"] != data.classes:
-            raise console.Refusal(f"{data.name} has other classes than the run to resume")
+        self.data_digest = data.digest
+        if saved and saved.get("data") != self.data_digest:
+            raise console.Refusal(f"{data.name} is not what it was when the run began: start a "
+                                  "new one")
         self.model = build(self.config).to(device, memory_format=torch.channels_last)
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=args.lr, momentum=MOMENTUM,
                                          weight_decay=args.weight_decay)
@@ -104,6 +106,7 @@ class Run:
                    for key, value in vars(self.args).items() if key not in ("resume", "debug")}
         checkpoint.save(self.args.out_dir / name, {
             "folder": NAME, "config": self.config, "options": options,
+            "data": self.data_digest,
             "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
             "rng": checkpoint.rng_state(), "step": self.step, "epoch": self.epoch,
             "batch": self.batch, "loss_sum": self.loss_sum, "best": self.best,
@@ -178,7 +181,7 @@ def report(run: Run, data: Data) -> None:
 
 
 def parse(argv: list[str] | None) -> tuple[argparse.Namespace, dict | None]:
-    """The options, and the checkpoint if a run is resumed: its options become the defaults."""
+    """The options, and the checkpoint if a run is resumed."""
     parser = console.training_parser("Train LeNet-5.", data=NAMES, length="epochs")
     parser.add_argument("--variant", choices=VARIANTS, default="classic",
                         help="the network of the textbooks or of the paper (default: classic)")
@@ -186,21 +189,7 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, dict | None]:
                         help="pull of all weights towards zero (default: what suits the data)")
     parser.add_argument("--decay", metavar="X", type=console.positive_float,
                         help="factor on the rate after an epoch (default: what suits the data)")
-    args = parser.parse_args(argv)
-    if args.resume is None:
-        return args, None
-    path = args.out_dir / "checkpoint.pt" if args.resume == Path() else args.resume
-    saved = checkpoint.load(path, NAME)
-    if "options" not in saved:
-        raise console.Refusal(f"{path} holds only what inference needs: resume a checkpoint.pt")
-    started = {**saved["options"], "out_dir": path.parent}
-    args = parser.parse_args(argv, argparse.Namespace(**started))
-    args.resume = path
-    for name in FIXED:
-        if getattr(args, name) != started[name]:
-            raise console.Refusal(f"a resumed run keeps its {name.replace('_', ' ')} "
-                                  f"({started[name]}): start a new one")
-    return args, saved
+    return checkpoint.read_options(parser, argv, NAME, FIXED)
 
 
 def set_defaults(args: argparse.Namespace, data: Data) -> None:
@@ -236,6 +225,8 @@ def main(argv: list[str] | None = None) -> int:
           f"{devices.describe(device)}; seed {args.seed}")
     print(f"writing to {args.out_dir}; stop with Ctrl-C, go on with --resume")
     print("epoch    step  train loss  validation loss  validation error  time", flush=True)
+    if run.epoch >= args.epochs:
+        console.say(f"all {args.epochs} epochs are done: for more, type --epochs as well")
     with console.Stop() as stop:
         train(run, data, stop)
     if stop.requested:

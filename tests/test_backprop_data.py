@@ -495,6 +495,20 @@ def test_a_refused_row_is_named_by_the_line_that_an_editor_shows(tmp_path: Path)
     path = write(tmp_path / "own.csv", "a,b,kind", *KINDS[:5], "1,2", *KINDS)
     with pytest.raises(Refusal, match="line 7: 2 values, but there are 3 columns"):
         data.load(str(path), NOWHERE)
+    two_lines = '1,2,"red\nround"'
+    path = write(tmp_path / "own.csv", "a,b,kind", two_lines, "", "1,2", *KINDS)
+    with pytest.raises(Refusal, match="line 5: 2 values, but there are 3 columns"):
+        data.load(str(path), NOWHERE)
+
+
+@pytest.mark.parametrize("scale", [1e98, 1e-98, 1e-200, 5e-324])
+def test_numbers_of_any_size_are_learned_from_without_a_warning(
+    scale: float, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    rows = [f"{i * scale!r},{i % 7},{'ab'[i > 20]}" for i in range(40)]
+    path = write(tmp_path / "own.csv", "x,y,kind", *rows)
+    assert train(tmp_path / "out", "--data", path, "--epochs", 2).exists()
+    assert not capsys.readouterr().err
 
 
 # ---------------------------------------------------------------- the scale
@@ -652,6 +666,15 @@ def test_a_table_is_answered_row_by_row_whatever_the_order_of_its_columns(
     assert all(0.9 < float(row["probability"]) <= 1 for row in rows)
 
 
+def test_columns_without_names_must_be_as_many_as_in_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """They are called column 1, column 2 … in messages, but nobody has named them."""
+    best = train(tmp_path / "out", "--data", write(tmp_path / "own.csv", *KINDS), "--epochs", 1)
+    for row, code in (("1,2", 0), ("1,2,a", 0), ("1,2,3,4", 1), ("1", 1)):
+        assert ask(capsys, best, "--csv", write(tmp_path / "new.csv", row)).code == code
+
+
 def test_a_regression_answers_in_the_units_of_its_targets(
     own: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -666,8 +689,11 @@ def test_a_regression_answers_in_the_units_of_its_targets(
     (["age", "1"], "new.csv has no column size"),
     (["a,b,c,d", "1,2,3,4"], "new.csv has 4 columns, the network reads 2: age, size"),
     (["age,size", "1,2", "1"], "line 3: 1 values, but there are 2 columns"),
-    (["age,size", "1,2", "1,large"], "row 2, size: 'large' is not a finite number"),
-    (["size,age", "1,nan"], "row 1, age: 'nan' is not a finite number"),
+    (["age,size", "1,2", "1,large"], "line 3, size: 'large' is not a number below 1e+100"),
+    (["size,age", "", "1,nan"], "line 3, age: 'nan' is not a number below 1e+100"),
+    (["nan,1"], "line 1, column 1: 'nan' is not a number below 1e+100"),
+    (["age,size", "1,-inf"], "line 2, size: '-inf' is not a number below 1e+100"),
+    (["age,size", "1,-1e100"], "line 2, size: '-1e100' is not a number below 1e+100"),
     (["age,size"], "needs a row of numbers"), ([], "is empty"),
 ])
 def test_a_table_that_cannot_be_answered_is_one_sentence(

@@ -219,10 +219,13 @@ def test_another_seed_gives_another_run(straight: Path, tmp_path: Path) -> None:
     assert all(one != other for one, other in zip(rows(straight), rows(tmp_path)))
 
 
-def test_resuming_a_finished_run_changes_nothing(straight: Path) -> None:
+def test_resuming_a_finished_run_changes_nothing_and_says_so(
+    straight: Path, capsys: pytest.CaptureFixture
+) -> None:
     before = {path.name: path.read_bytes() for path in straight.iterdir()}
     assert resume(straight) == 0
     assert {path.name: path.read_bytes() for path in straight.iterdir()} == before
+    assert f"all {EPOCHS} epochs are done: for more, type --epochs" in capsys.readouterr().err
 
 
 def test_what_a_run_was_started_with_may_be_said_again(straight: Path, tmp_path: Path) -> None:
@@ -260,15 +263,34 @@ def test_resuming_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert not (tmp_path / "none").exists()
 
 
-def test_a_table_that_has_got_another_column_cannot_be_gone_on_with(
-    tmp_path: Path, capsys: pytest.CaptureFixture
+@pytest.mark.parametrize("change", [
+    lambda text: text.replace("height", "length"),
+    lambda text: "\n".join([*text.splitlines()[:-1], "0.5,0.5,straight\n"]),
+    lambda text: text + text.splitlines()[-1] + "\n",
+    lambda text: text.replace("round", "wavy"),
+], ids=["another column", "another number", "a row more", "another class"])
+def test_a_run_whose_table_has_changed_cannot_be_gone_on_with(
+    change: Callable[[str], str], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     table = own_table(tmp_path / "own.csv")
     cut(3, tmp_path / "out", *NET, data=str(table))
-    table.write_text(table.read_text().replace("height", "length"))
+    before = table.read_text()
+    table.write_text(change(before))
+    assert table.read_text() != before
     assert resume(tmp_path / "out") == 1
-    assert "has other columns than the run to resume" in capsys.readouterr().err
+    assert f"error: {table} is not what it was when the run began" in capsys.readouterr().err
     assert saved(tmp_path / "out")["step"] == 3
+    table.write_text(before)
+    assert resume(tmp_path / "out", "--epochs", 1) == 0
+
+
+def test_a_run_without_its_best_weights_is_refused_before_it_goes_on(
+    straight: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    shutil.copy(straight / "checkpoint.npz", tmp_path)
+    assert resume(tmp_path, "--epochs", EPOCHS + 1) == 1
+    assert "needs the best.npz that was beside it" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.npz"]
 
 
 # ---------------------------------------------------------------- the loop
@@ -667,10 +689,10 @@ ROW = "1,2,p\n3,4,q\n"
 BAD_TABLES = {      # what is wrong, the text, the flags, the sentence
     "ragged": ("a,b,c\n" + 20 * ROW + "1,2\n", "", "line 42: 2 values, but there are 3"),
     "too long": ("a,b,c\n" + "1,2,3,p\n" + 20 * ROW, "", "line 2: 4 values"),
-    "nan": ("a,b,c\n" + 20 * ROW + "1,nan,p\n", "", "row 41, b: 'nan' is not a finite number"),
-    "inf": ("a,b,c\n" + "-inf,2,p\n" + 20 * ROW, "", "row 1, a: '-inf' is not a finite"),
-    "text": ("a,b,c\n" + 20 * ROW + "1,two,p\n", "", "row 41, b: 'two' is not a finite"),
-    "a gap": ("a,b,c\n" + 20 * ROW + "1,,p\n", "", "row 41, b: '' is not a finite"),
+    "nan": ("a,b,c\n" + 20 * ROW + "1,nan,p\n", "", "line 42, b: 'nan' is not a number"),
+    "inf": ("a,b,c\n" + "-inf,2,p\n" + 20 * ROW, "", "line 2, a: '-inf' is not a number"),
+    "text": ("a,b,c\n" + 20 * ROW + "1,two,p\n", "", "line 42, b: 'two' is not a number"),
+    "a gap": ("a,b,c\n" + 20 * ROW + "1,,p\n", "", "line 42, b: '' is not a number"),
     "one class": ("a,b,c\n" + 40 * "1,2,p\n", "", "at least two classes .* it has p: 40"),
     "a rare class": ("a,b,c\n" + 20 * ROW + 9 * "1,2,r\n", "", "p: 20, q: 20, r: 9"),
     "empty": ("", "", "is empty"),
@@ -678,7 +700,7 @@ BAD_TABLES = {      # what is wrong, the text, the flags, the sentence
     "a header alone": ("a,b,c\n", "", "needs a row of numbers"),
     "one column": ("a\n" + 40 * "1\n", "", "at least 2 columns"),
     "semicolons": ("a;b;c\n" + 20 * "1;2;p\n3;4;q\n", "", "at least 2 columns"),
-    "a word for a number": ("a,b,c\n" + 20 * ROW, "--task regression", "row 1, c: 'p' is not"),
+    "a word for a number": ("a,b,c\n" + 20 * ROW, "--task regression", "line 2, c: 'p' is not"),
     "nine numbers": ("a,b\n" + "".join(f"{i},{i}\n" for i in range(9)), "--task regression",
                      "b needs 10 rows"),
     "always the same": ("a,b\n" + 20 * "1,2\n2,2\n", "--task regression", "than one value"),

@@ -39,6 +39,13 @@ def two_directions(network: object, seed: int = 0) -> tuple:
     return landscape.random_direction(network, rng), landscape.random_direction(network, rng)
 
 
+def frame(path: Path) -> np.ndarray:
+    """The last frame of a moving picture, as colours."""
+    with Image.open(path) as picture:
+        picture.seek(picture.n_frames - 1)
+        return np.asarray(picture.convert("RGB"), dtype=float)
+
+
 # ---------------------------------------------------------------- landscape
 
 
@@ -47,6 +54,21 @@ def test_the_centre_of_the_landscape_is_the_loss(film):
                                 two_directions(film.network), ticks(), ticks())
     assert heights[2, 2] == pytest.approx(own_loss(film), rel=1e-12)
     assert np.isfinite(heights).all() and heights.std() > 0.01
+
+
+def test_each_height_is_the_loss_at_the_weights_moved_so_far_along_both_directions(film):
+    """Row by row the second direction, column by column the first; no two places alike."""
+    first, second = two_directions(film.network)
+    across, up = np.array([-0.3, 0.1]), np.array([-0.2, 0.05, 0.4])
+    heights = landscape.surface(film.network, film.loss, film.part, (first, second), across, up)
+    assert heights.shape == (3, 2)
+    for row, b in enumerate(up):
+        for column, a in enumerate(across):
+            there = copy.deepcopy(film.network)
+            for name, w in there.parameters.items():
+                w += a * first[name] + b * second[name]
+            expected = film.loss.forward(there.forward(film.part.x), film.part.y)
+            assert heights[row, column] == pytest.approx(expected, rel=1e-12)
 
 
 def test_a_landscape_leaves_the_network_as_it_was(film):
@@ -211,14 +233,33 @@ def test_the_boundary_moves_and_stays_small(film, tmp_path):
 def test_the_boundary_colours_lie_where_the_samples_do(film, tmp_path):
     """A pixel beside most samples of a class has more of that class's colour than before."""
     pictures.draw_boundary(film, tmp_path / "boundary.gif")
-    with Image.open(tmp_path / "boundary.gif") as picture:
-        picture.seek(picture.n_frames - 1)
-        last = np.asarray(picture.convert("RGB"), dtype=float)
+    last = frame(tmp_path / "boundary.gif")
     x, y = film.part
     reach = 1.1 * np.abs(x).max()
     column, row = ((x * [1, -1] / reach + 1) * pictures.SIDE / 2).astype(int).T
     blue, orange = (last[(row + 5).clip(0, 239)[y == k], column[y == k]] for k in (0, 1))
     assert blue[:, 2].mean() > blue[:, 0].mean() and orange[:, 0].mean() > orange[:, 2].mean()
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_straight_boundary_is_drawn_on_its_pixel(axis, film, tmp_path):
+    """A network that looks at one coordinate alone changes its mind at 0.3 of the width."""
+    x = np.array([[1.0, 1.0], [-1.0, -1.0]]) / 1.1              # the picture reaches to 1
+    network = copy.deepcopy(film.network)
+    for w in network.parameters.values():
+        w[...] = 0
+    weights = network.parameters
+    weights["0.weight"][axis, :2], weights["0.bias"][:2] = [1, -1], [0.4, -0.4]
+    for name in ("2.weight", "4.weight"):
+        weights[name][:2, :2] = np.eye(2) * 100
+    flat = model.flat(weights)
+    straight = film._replace(network=network, part=backprop.data.Part(x, np.array([0, 1])),
+                             path=np.array([flat, flat]))
+    pictures.draw_boundary(straight, tmp_path / "b.gif")
+    line = frame(tmp_path / "b.gif")[:, :, 0]                    # more red on the orange side
+    line = line[120, :] if axis == 0 else line[::-1, 120]
+    where = np.flatnonzero(np.diff(line > line.mean()))
+    assert len(where) == 1 and abs(where[0] + 1 - 0.3 * pictures.SIDE) <= 0.5
 
 
 def test_the_strongest_units_are_shown():
@@ -345,6 +386,14 @@ def test_pictures_that_make_no_sense_are_refused_before_anything_is_drawn(tmp_pa
     assert backprop.visualize.main(argv) == 1
     assert "digits has no boundary in a plane" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_rate_that_is_far_too_high_is_one_sentence(tmp_path, capsys):
+    argv = ["--ratios", "--optimizer", "sgd", "--lr", "1e300", "--out", str(tmp_path)]
+    assert backprop.visualize.main(argv) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: the loss of step 2 is not finite (learning rate 1e+300)")
+    assert error.count("\n") == 1
 
 
 def test_other_data_can_be_watched(tmp_path):

@@ -1,6 +1,7 @@
 """Training LeNet: exact repetition, exact resumption, and an honest end to every mishap."""
 
 import csv
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -107,10 +108,13 @@ def test_another_seed_gives_another_run(straight: Path, tmp_path: Path) -> None:
     assert rows(tmp_path) != rows(straight)
 
 
-def test_resuming_a_finished_run_changes_nothing(straight: Path) -> None:
+def test_resuming_a_finished_run_changes_nothing_and_says_so(
+    straight: Path, capsys: pytest.CaptureFixture
+) -> None:
     before = (straight / "checkpoint.pt").read_bytes()
     assert lenet.train.main(["--resume", "--out-dir", str(straight)]) == 0
     assert (straight / "checkpoint.pt").read_bytes() == before
+    assert f"all {EPOCHS} epochs are done: for more, type --epochs" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -130,6 +134,38 @@ def test_resuming_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert lenet.train.main(["--resume", "--out-dir", str(tmp_path / "none")]) == 1
     assert "there is no checkpoint" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
+
+
+def test_a_run_without_its_best_weights_is_refused_before_it_goes_on(
+    straight: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    shutil.copy(straight / "checkpoint.pt", tmp_path)
+    assert lenet.train.main(["--resume", "--out-dir", str(tmp_path), "--epochs", "9"]) == 1
+    assert "needs the best.pt that was beside it" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+@pytest.mark.parametrize("change", ["a picture more", "another picture", "another class"])
+def test_a_run_whose_pictures_have_changed_cannot_be_gone_on_with(
+    change: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder, out = tmp_path / "own", tmp_path / "out"
+    for number in range(24):
+        path = folder / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture = Image.new("L", (28, 28))
+        picture.paste(255, (8, 8, 12 + number % 5, 12 + number // 2))
+        picture.save(path)
+    assert train(out, "--epochs", 1, data=str(folder)) == 0
+    if change == "another class":
+        (folder / "a").rename(folder / "A")
+    else:
+        name = "99.png" if change == "a picture more" else "0.png"
+        shutil.copy(folder / "b" / "1.png", folder / "a" / name)
+    capsys.readouterr()
+    assert lenet.train.main(["--resume", "--out-dir", str(out), "--epochs", "2"]) == 1
+    error = capsys.readouterr().err
+    assert error == f"error: {folder} is not what it was when the run began: start a new one\n"
 
 
 def test_each_epoch_sees_every_picture_once_in_its_own_order() -> None:
