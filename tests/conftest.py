@@ -13,7 +13,6 @@ import torch
 from support import ROOT, SHARED, load, run
 
 NOT_SKIPPABLE = "needs ../shared/data"
-ALONE = "test_mutants.py"     # its tests may run side by side, those of other files may not
 
 
 @pytest.fixture(autouse=True)
@@ -67,13 +66,10 @@ def shared() -> Callable[[str], Path]:
     return find
 
 
-@pytest.hookimpl(tryfirst=True)     # xdist reads the groups when its own turn comes
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave slow tests out unless -m names them, and gpu tests where there is no GPU."""
     no_gpu = pytest.mark.skip(reason="needs CUDA")
     for item in items:
-        if item.path.name != ALONE:    # tests of a file share what its fixtures have made
-            item.add_marker(pytest.mark.xdist_group(item.path.name))
         if "gpu" in item.keywords and not torch.cuda.is_available():
             item.add_marker(no_gpu)
     if "slow" not in config.option.markexpr:
