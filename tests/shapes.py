@@ -32,6 +32,7 @@ import re
 import sys
 import threading
 import tokenize
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import CodeType, FrameType
@@ -46,6 +47,7 @@ OPERATIONS = {ast.Add: lambda a, b: a + b, ast.Sub: lambda a, b: a - b,
               ast.Mult: lambda a, b: a * b, ast.Div: lambda a, b: a / b,
               ast.FloorDiv: lambda a, b: a // b}
 LARGEST_SIZE = 100_000  # up to here a letter that stands only in a sum is solved for
+FIRST, EVERY = 300, 17   # of a function's calls the first are watched, then one in so many
 LOOPS = (ast.For, ast.AsyncFor, ast.While)
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
@@ -434,6 +436,7 @@ class ShapeTracer:
                       for number, text in enumerate(book.complaints)}
         self._visited: set[tuple[str, int]] = set()
         self._wanted: dict[tuple[str, int, str], bool] = {}
+        self._calls: Counter[CodeType] = Counter()
 
     def __enter__(self) -> "ShapeTracer":
         self._previous = sys.gettrace(), threading.gettrace()
@@ -464,6 +467,9 @@ class ShapeTracer:
             return None
         if isinstance(getattr(frame.f_trace, "__self__", None), Call):
             return frame.f_trace            # a generator goes on
+        self._calls[code] += 1
+        if self._calls[code] > FIRST and self._calls[code] % EVERY:
+            return None                     # a training loop would be watched for minutes
         call = Call(book, self._report)
         call.enter(frame)
         return call.trace
