@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
@@ -155,10 +156,9 @@ def _draw_layers(axis: object, values: np.ndarray) -> None:
                       color=_shade(number, values.shape[1]), label=f"layer {number + 1}")
 
 
-def _shade(number: int, layers: int) -> tuple[float, float, float]:
-    """A colour for a layer, from blue for the first to orange for the last."""
-    share = number / max(1, layers - 1)
-    return 0.8 * share, 0.45, 0.7 * (1 - share)
+def _shade(number: int, layers: int) -> tuple[float, float, float, float]:
+    """A colour for a layer, from dark for the first to light for the last."""
+    return colormaps["viridis"](0.9 * number / max(1, layers - 1))
 
 
 def draw_dead(films: dict[str, Film], path: Path) -> None:
