@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from console import Refusal, one_line_errors, say
+from console import Refusal, from_here, one_line_errors, say
 
 VERSION = 1  # of the layout below; raise it when old files can no longer be read
 PLAIN = "plain"  # the name of the JSON text in the file
@@ -146,7 +146,7 @@ def open_model(path: Path | None, folder: str, build: Callable[[dict], object]) 
     network = build(contents["config"])
     restore(network.parameters, contents["model"], path)
     network.train(False)
-    say(f"using {path}")
+    say(f"using {from_here(path)}")
     return network, contents["config"]
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from sklearn.datasets import load_diabetes, load_digits, make_moons
 from sklearn.model_selection import train_test_split
 
-from console import Refusal, say
+from console import Refusal, from_here, say
 from download import fetch
 from table import read_table
 
@@ -96,8 +96,8 @@ def load(name: str, data_dir: Path, task: str | None = None) -> Data:
     elif Path(name).exists():
         data = from_csv(Path(name), task or "classification")
     else:
-        raise Refusal(f"{name} is neither a data set nor a file: use {', '.join(NAMES)}, or a "
-                      "CSV of your own")
+        raise Refusal(f"{from_here(Path(name))} is neither a data set nor a file: use "
+                      f"{', '.join(NAMES)}, or a CSV of your own")
     if task not in (None, data.task):
         raise Refusal(f"{name} is for {data.task}, not {task}: leave out --task, or use "
                       "another --data")
@@ -252,6 +252,7 @@ def from_csv(path: Path, task: str) -> Data:
         if len(y) < FEWEST or np.ptp(y) == 0:
             raise Refusal(f"{path}: {target} needs {FEWEST} rows and more than one value")
         return split(str(path), inputs, [], x, y)
+    table.require(len(inputs), bool, "a class")
     classes, y, counts = np.unique([row[-1] for row in table.rows], return_inverse=True,
                                    return_counts=True)
     if len(classes) < 2 or counts.min() < FEWEST:

@@ -7,6 +7,7 @@
 # N samples, O outputs of a layer, U units of the hidden layer
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Callable
 from typing import NamedTuple
@@ -119,9 +120,15 @@ class Attempt(NamedTuple):
         return self.loss < SOLVED
 
     @property
+    def units(self) -> np.ndarray:
+        """The hidden units' answers to the four questions (4, U)."""
+        first, activation = self.network.layers[:2]
+        return activation.forward(first.forward(truth_table()[0]))     # (4, U)
+
+    @property
     def dead(self) -> np.ndarray:
-        """Which ReLU units are 0 for all four questions."""
-        return ~self.network.layers[1].sides().any(axis=0)             # (U,)
+        """Which units are 0 for all four questions."""
+        return (self.units == 0).all(axis=0)                           # (U,)
 
 
 def solve_xor(activation: str, seed: int, hidden: int = 16) -> Attempt:
@@ -145,25 +152,28 @@ def xor() -> None:
     for activation in ACTIVATIONS:
         attempts = [solve_xor(activation, seed) for seed in range(10)]
         steps = [attempt.steps for attempt in attempts if attempt.solved]
-        print(f"  {activation:8} {len(steps)} of 10 solved, half of them within "
-              f"{int(np.median(steps))} steps")
+        pace = f", half of them within {int(np.median(steps))} steps" if steps else ""
+        print(f"  {activation:8} {len(steps)} of 10 solved{pace}")
     print("With 3 hidden ReLU units (2 are enough in principle):")
     attempts = [solve_xor("relu", seed, hidden=3) for seed in range(10)]
     for seed, attempt in enumerate(attempts):
         end = "solved" if attempt.solved else f"stuck, {attempt.dead.sum()} of 3 units dead"
         print(f"  seed {seed}  loss {attempt.loss:.4f}  {end}")
     seed, worst = max(enumerate(attempts), key=lambda pair: pair[1].dead.sum())
-    first, relu = worst.network.layers[:2]
-    questions, _ = truth_table()
-    units = relu.forward(first.forward(questions))                     # (4, U)
+    if worst.dead.any():
+        explain_failure(seed, worst)
+
+
+def explain_failure(seed: int, attempt: Attempt) -> None:
+    """Show that some units are silent whatever is asked, and that nothing can wake them."""
     print(f"Seed {seed}, question by question; dead units are 0 for all of them:")
-    for question, row in zip(questions, units):
+    for question, row in zip(truth_table()[0], attempt.units):
         print(f"  {question[0]:g} xor {question[1]:g}   units",
               " ".join(f"{unit:.3f}" for unit in row))
-    largest = np.abs(first.gradients["weight"][:, worst.dead]).max()
+    slopes = attempt.network.layers[0].gradients["weight"]             # (2, U)
     print("A dead ReLU passes no gradient: the largest slope of its incoming weights is "
-          f"{largest:g}.\nNo step will ever wake it. Cures: more units, a smaller rate, or an "
-          "activation that is\nflat nowhere.")
+          f"{np.abs(slopes[:, attempt.dead]).max():g}.\nNo step will ever wake it. Cures: more "
+          "units, a smaller rate, or an activation that is\nflat nowhere.")
 
 
 # ---------------------------------------------------------------- vanishing gradients
@@ -221,7 +231,8 @@ def main(argv: list[str] | None = None) -> int:
         DEMOS[name]()
         print()
         if name != walk[-1] and sys.stdin.isatty() and sys.stdout.isatty():
-            input("Enter for the next ")
+            with contextlib.suppress(EOFError):
+                input("Enter for the next ")
     print("next: python train.py --data moons")
     return 0
 

@@ -70,9 +70,12 @@ def answer_table(network: Network, config: dict, path: Path) -> None:
                               "training, or none")
     elif len(table.columns) - len(wanted) in (0, 1):        # the last may be what is predicted
         chosen = list(range(len(wanted)))
+        if table.named:
+            console.say("no column has a name from training: taking them in their order")
     else:
-        raise console.Refusal(f"{path} has {len(table.columns)} columns, the network reads "
-                              f"{len(wanted)}: {', '.join(wanted[:5])} …")
+        raise console.Refusal(f"{path} has another number of columns ({len(table.columns)}) "
+                              f"than the network reads ({len(wanted)}): "
+                              f"{', '.join(wanted[:5])} …")
     predictions = predict(network, config, table.numbers(chosen))
     writer = csv.writer(sys.stdout, lineterminator="\n")
     if config["task"] == "regression":

@@ -20,6 +20,7 @@ from watch import Film
 
 BLUE, ORANGE = "#0072b2", "#d55e00"   # told apart by colour-blind readers and in grey
 CLASS_COLOURS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167))
+BESIDE = {"fontsize": 8, "loc": "center left", "bbox_to_anchor": (1, 0.5)}   # for legends
 MOST_UNITS = 16      # of a layer that the drawing of a network shows
 GRID = 41            # places a side of a landscape; odd, so that one is the middle
 SIDE, FRAMES = 240, 30
@@ -122,7 +123,7 @@ def draw_flow(films: dict[str, Film], path: Path) -> None:
         _draw_layers(axis, film.gradients)
         axis.set(title=f"{name}, {len(film.gradients[0])} layers", xlabel="step")
     axes[0].set_ylabel("root mean square of ∂L/∂weight")
-    axes[-1].legend(fontsize=8)
+    axes[-1].legend(**BESIDE)
     save(figure, path)
 
 
@@ -133,7 +134,7 @@ def draw_ratios(film: Film, path: Path) -> None:
     _draw_layers(axis, film.ratios)
     axis.axhline(1e-3, color="black", linestyle=":")
     axis.set(xlabel="step", ylabel="change / weights", title=advice(film))
-    axis.legend(fontsize=8)
+    axis.legend(**BESIDE)
     save(figure, path)
 
 
@@ -170,7 +171,7 @@ def draw_dead(films: dict[str, Film], path: Path) -> None:
                       color=_shade(number, film.dead.shape[1]))
         axis.set(title=f"{name}: {100 * film.dead[-1].mean():.0f} % dead at the end",
                  xlabel="epoch", ylabel="dead units (%)", ylim=(-3, 103))
-    figure.axes[0].legend(fontsize=8)
+    figure.axes[-1].legend(**BESIDE)
     save(figure, path)
 
 

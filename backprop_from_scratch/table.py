@@ -3,6 +3,7 @@
 # N rows, I chosen columns
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,12 +25,18 @@ class Table(NamedTuple):
 
     def numbers(self, chosen: list[int]) -> np.ndarray:
         """The chosen columns as floats (N, I); Refusal names the first entry that is none."""
-        for line, row in zip(self.lines, self.rows):
-            for i in chosen:
-                if not (_is_number(row[i]) and abs(float(row[i])) < LARGEST):
-                    raise Refusal(f"{self.path}, line {line}, {self.columns[i]}: {row[i]!r} is "
-                                  f"not a number below {LARGEST:g}")
+        for i in chosen:
+            self.require(i, _is_number, "a number")
+            self.require(i, lambda entry: abs(float(entry)) < LARGEST,
+                         f"between -{LARGEST:g} and {LARGEST:g}")
         return np.array([[float(row[i]) for i in chosen] for row in self.rows])   # (N, I)
+
+    def require(self, i: int, fits: Callable[[str], bool], wanted: str) -> None:
+        """Raise Refusal, with its line, for the first entry of column i that does not fit."""
+        for line, row in zip(self.lines, self.rows):
+            if not fits(row[i]):
+                raise Refusal(f"{self.path}, line {line}, {self.columns[i]}: {row[i]!r} is not "
+                              f"{wanted}")
 
 
 def read_table(path: Path, fewest: int = 1) -> Table:
@@ -57,8 +64,8 @@ def read_table(path: Path, fewest: int = 1) -> Table:
         raise Refusal(f"{path}: two columns have one name: rename one")
     lines = lines[named:]
     if not lines or len(columns) < fewest:
-        raise Refusal(f"{path} needs a row of numbers and at least {fewest} columns, "
-                      "separated by commas")
+        raise Refusal(f"{path} needs rows of numbers, separated by commas"
+                      + (f", in {fewest} columns or more" if fewest > 1 else ""))
     for line, row in lines:
         if len(row) != len(columns):
             raise Refusal(f"{path}, line {line}: {len(row)} values, but there are "

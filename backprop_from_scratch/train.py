@@ -159,15 +159,16 @@ def train(run: Run, data: Data, stop: console.Stop) -> None:
 def report(run: Run, data: Data) -> None:
     """Draw the curves and use the test set, once, on the weights that validated best."""
     out, task = run.args.out_dir, run.config["task"]
-    best = checkpoint.load(out / "best.npz", NAME)
-    checkpoint.restore(run.network.parameters, best["model"], out / "best.npz")
+    best_path = console.from_here(out / "best.npz")
+    best = checkpoint.load(best_path, NAME)
+    checkpoint.restore(run.network.parameters, best["model"], best_path)
     score = evaluate(run.network, standardised(data.test, run.config), task)[1]
     pictures.draw_curves(run.metrics.path, SCORES[task], out / "loss.png")
     print(f"test {SCORES[task]} {score:.4f} on {len(data.test.y):,} samples, with the weights "
           f"of epoch {best['epoch']}")
     print("wrote best.npz, checkpoint.npz, loss.png, metrics.csv")
     where = f" --data-dir {run.args.data_dir}" if data.name == "mnist" else ""
-    print(f"next: python inference.py --checkpoint {out / 'best.npz'} --index 0{where}")
+    print(f"next: python inference.py --checkpoint {best_path} --index 0{where}")
 
 
 def parse(argv: list[str] | None) -> tuple[argparse.Namespace, dict | None]:
@@ -222,16 +223,17 @@ def main(argv: list[str] | None = None) -> int:
     print(f"network {sizes} ({args.activation}), {parameters:,} parameters; {data.name}: "
           f"{len(data.train.y):,} samples to train on, {len(data.validation.y):,} to validate, "
           f"{len(data.test.y):,} to test; cpu, {args.dtype}; seed {args.seed}")
-    print(f"writing to {args.out_dir}; stop with Ctrl-C, go on with --resume")
+    print(f"writing to {console.from_here(args.out_dir)}; stop with Ctrl-C, go on with "
+          "--resume")
     print("epoch    step      rate  train loss  validation loss "
           f"{'validation ' + SCORES[data.task]:>19}     time", flush=True)
     if run.epoch >= args.epochs:
-        console.say(f"all {args.epochs} epochs are done: for more, type --epochs as well")
+        console.say(f"epoch {run.epoch} of {args.epochs} is done: for more, say --epochs, too")
     with console.Stop() as stop, np.errstate(over="ignore", invalid="ignore"):  # check_finite
         train(run, data, stop)                                                # reports them
     if stop.requested:
         console.say(f"stopped after step {run.step}: go on with python train.py --resume "
-                    f"{args.out_dir / 'checkpoint.npz'}")
+                    f"{console.from_here(args.out_dir / 'checkpoint.npz')}")
         return stop.exit_code
     report(run, data)
     return 0

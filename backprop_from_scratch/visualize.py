@@ -11,7 +11,7 @@ from pathlib import Path
 import checkpoint
 import console
 import pictures
-from data import EMBEDDED, load, shortened
+from data import NAMES, load, shortened
 from model import ACTIVATIONS, NAME, build
 from optimizers import OPTIMIZERS
 from watch import Film, watch
@@ -65,7 +65,7 @@ def parse(argv: list[str] | None) -> object:
         parser.add_argument(f"--{name}", action="store_true", help=about)
     add = parser.add_argument
     add("--all", action="store_true", help="all of them, as without any of these flags")
-    console.add_data_flags(parser, tuple(EMBEDDED), default="moons")
+    console.add_data_flags(parser, NAMES, default="moons")
     add("--layers", metavar="N", type=console.positive_int, nargs="+", default=[16] * 4,
         help="units of each hidden layer of the watched network (default: 16 16 16 16)")
     add("--activation", choices=ACTIVATIONS, default="relu",
@@ -88,8 +88,11 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     data = shortened(load(args.data, Path(args.data_dir)), 1_000)
     if "boundary" in args.pictures and (len(data.inputs) != 2 or not data.classes):
-        raise console.Refusal(f"{data.name} has no boundary in a plane: name the pictures you "
-                              "want without --boundary, or use --data moons or spirals")
+        reason = f"{data.name} has no boundary in a plane: moons and spirals have"
+        if args.boundary:
+            raise console.Refusal(reason)
+        console.say(f"no boundary.gif: {reason}")
+        args.pictures.remove("boundary")
     films = {}
 
     def film(activation: str = args.activation, lr: float = args.lr) -> Film:
@@ -99,7 +102,7 @@ def main(argv: list[str] | None = None) -> int:
         return films[activation, lr]
 
     for name in args.pictures:
-        print(f"{draw(name, film, args)}: {PICTURES[name]}", flush=True)
+        print(f"{console.from_here(draw(name, film, args))}: {PICTURES[name]}", flush=True)
     return 0
 
 

@@ -3,7 +3,8 @@
 `train.py` keeps what a user needs; this keeps what a learner wants to see drawn.
 """
 
-# N samples, S steps, E epochs, P parameters, L linear layers, R ReLU layers
+# N samples, S steps, E epochs, P parameters, L linear layers, I inputs, U units;
+# H hidden layers
 
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from console import Refusal
 from data import Data, Part
-from model import LOSSES, Linear, Network, ReLU, build, flat
+from model import LOSSES, Linear, Network, build, flat
 from optimizers import OPTIMIZERS
 from scaling import measure, standardised
 
@@ -24,7 +25,7 @@ class Film(NamedTuple):
     Of every step: `losses` (S,), `gradients` (S, L), the root mean square of ∂L/∂weight in
     each linear layer, and `ratios` (S, L), that of the weights' change over that of the
     weights. Before the first epoch and after each: `path` (E + 1, P), all parameters in a row,
-    and `dead` (E + 1, R), the share of units that are 0 for all training samples.
+    and `dead` (E + 1, H), the share of units that are 0 for all training samples.
     """
 
     network: Network
@@ -44,10 +45,13 @@ def root_mean_square(array: np.ndarray) -> float:
 
 
 def dead_shares(network: Network, x: np.ndarray) -> list[float]:
-    """For each ReLU layer the share of its units that are 0 for every sample of x."""
-    network.forward(x)
-    return [float(1 - layer.sides().any(axis=0).mean()) for layer in network.layers
-            if isinstance(layer, ReLU)]
+    """For each hidden layer the share of its units that are 0 for every sample of x (N, I)."""
+    shares = []
+    for layer in network.layers:
+        x = layer.forward(x)                                               # (N, U)
+        if not isinstance(layer, Linear):
+            shares.append(float((x == 0).all(axis=0).mean()))
+    return shares
 
 
 @np.errstate(over="ignore", invalid="ignore")     # a loss that is not finite is refused

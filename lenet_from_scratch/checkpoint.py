@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from console import Refusal, one_line_errors, say
+from console import Refusal, from_here, one_line_errors, say
 
 VERSION = 1  # of the layout below; raise it when old files can no longer be read
 
@@ -133,7 +133,7 @@ def open_model(
     contents = load(path, folder)
     model = build(contents["config"])
     restore(model, contents["model"], path)
-    say(f"using {path}")
+    say(f"using {from_here(path)}")
     return model.to(device).eval(), contents["config"]
 
 

@@ -199,6 +199,12 @@ def say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
+def from_here(path: Path) -> Path:
+    """A path as one would type it: relative if it lies below the working directory."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
 def one_line_errors(main: Callable[..., int]) -> Callable[..., int]:
     """Make a `main(argv)` explain an error in one sentence and return 1, or 130 after Ctrl-C.
 

@@ -24,7 +24,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 import prepare
-from console import Refusal, say
+from console import Refusal, from_here, say
 from download import fetch
 
 NAMES = ("auto", "digits", "mnist", "fashion-mnist")
@@ -111,8 +111,8 @@ def load(name: str, data_dir: Path, workers: int = 0) -> Data:
     if name in SOURCES:
         return _published(name, data_dir)
     if not Path(name).is_dir():
-        raise Refusal(f"{name} is neither a data set nor a folder: use {', '.join(NAMES)}, or "
-                      "a folder of class folders")
+        raise Refusal(f"{from_here(Path(name))} is neither a data set nor a folder: use "
+                      f"{', '.join(NAMES)}, or a folder of class folders")
     return from_folder(Path(name), workers)
 
 

@@ -55,7 +55,7 @@ def read_files(model: nn.Module, config: dict, files: list[Path], out: Path) -> 
         words, drawings = answer(model, config, image)
         strip = out / f"{file.stem}_{number}.png"
         visualize.draw_strip({**stages, **drawings}, words, strip)
-        print(f"{file}: {words}; drawn in {strip}")
+        print(f"{file}: {words}; drawn in {console.from_here(strip)}")
     return int(failures > 0)
 
 
@@ -88,7 +88,8 @@ def main(argv: list[str] | None = None) -> int:
     strip = args.out / f"test_{args.index}.png"
     visualize.draw_strip({"test picture": image / 255, **drawings}, words, strip)
     truth = config["classes"][test.labels[args.index]]
-    print(f"test picture {args.index} of {name}, a {truth}: {words}; drawn in {strip}")
+    print(f"test picture {args.index} of {name}, a {truth}: {words}; drawn in "
+          f"{console.from_here(strip)}")
     return 0
 
 

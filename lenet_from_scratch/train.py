@@ -168,8 +168,9 @@ def train(run: Run, data: Data, stop: console.Stop) -> None:
 def report(run: Run, data: Data) -> None:
     """Draw the pictures and use the test set, once, on the weights that validated best."""
     out = run.args.out_dir
-    best = checkpoint.load(out / "best.pt", NAME)
-    checkpoint.restore(run.model, best["model"], out / "best.pt")
+    best_path = console.from_here(out / "best.pt")
+    best = checkpoint.load(best_path, NAME)
+    checkpoint.restore(run.model, best["model"], best_path)
     _, error, probabilities = evaluate(run.model, data.test, run.config)
     visualize.draw_curves(run.metrics.path, out / "loss.png")
     visualize.draw_mistakes(data.test, probabilities, data.classes, out / "mistakes.png")
@@ -177,7 +178,7 @@ def report(run: Run, data: Data) -> None:
     print(f"test error {error:.2%} on {len(data.test.labels):,} pictures, with the weights of "
           f"epoch {best['epoch']} (paper: 0.95% on MNIST)")
     print("wrote best.pt, checkpoint.pt, filters.png, loss.png, metrics.csv, mistakes.png")
-    print(f"next: python inference.py --checkpoint {out / 'best.pt'} --image YOUR_PICTURE")
+    print(f"next: python inference.py --checkpoint {best_path} --image YOUR_PICTURE")
 
 
 def parse(argv: list[str] | None) -> tuple[argparse.Namespace, dict | None]:
@@ -223,15 +224,16 @@ def main(argv: list[str] | None = None) -> int:
     print(f"LeNet-5 ({args.variant}), {parameters:,} parameters; {data.name}: {train_size:,} "
           f"pictures to train on, {validation_size:,} to validate, {test_size:,} to test; "
           f"{devices.describe(device)}; seed {args.seed}")
-    print(f"writing to {args.out_dir}; stop with Ctrl-C, go on with --resume")
+    print(f"writing to {console.from_here(args.out_dir)}; stop with Ctrl-C, go on with "
+          "--resume")
     print("epoch    step  train loss  validation loss  validation error  time", flush=True)
     if run.epoch >= args.epochs:
-        console.say(f"all {args.epochs} epochs are done: for more, type --epochs as well")
+        console.say(f"epoch {run.epoch} of {args.epochs} is done: for more, say --epochs, too")
     with console.Stop() as stop:
         train(run, data, stop)
     if stop.requested:
         console.say(f"stopped after step {run.step}: go on with python train.py --resume "
-                    f"{args.out_dir / 'checkpoint.pt'}")
+                    f"{console.from_here(args.out_dir / 'checkpoint.pt')}")
         return stop.exit_code
     report(run, data)
     return 0

@@ -181,7 +181,7 @@ def main(argv: list[str] | None = None) -> int:
     if isinstance(model, LeNet1998):
         names.append("codes.png")
         draw_codes(model, config, test, args.out / "codes.png")
-    print(f"wrote {', '.join(names)} to {args.out}")
+    print(f"wrote {', '.join(names)} to {console.from_here(args.out)}")
     return 0
 
 

@@ -141,6 +141,22 @@ def test_a_failing_seed_has_units_that_are_dead_for_ever(capsys):
     assert text.count("10 of 10 solved") == 3
 
 
+def test_where_no_unit_is_dead_the_demo_does_not_speak_of_dead_units(monkeypatch, capsys):
+    """So it is with the LeakyReLU of the exercise, which takes the place of ReLU."""
+    class LeakyReLU(backprop.model.ReLU):
+        def forward(self, x):
+            return np.where(x > 0, x, 0.1 * x + 0 * super().forward(x))
+
+        def backward(self, grad):
+            return grad * np.where(self.positive, 1, 0.1)
+
+    monkeypatch.setitem(backprop.model.ACTIVATIONS, "relu", LeakyReLU)
+    monkeypatch.setattr(demo, "MOST_STEPS", 200)
+    text = shown("xor", capsys)
+    assert "stuck, 0 of 3 units dead" in text
+    assert "question by question" not in text and "wake" not in text
+
+
 def test_gradients_vanish_through_sigmoids_and_not_through_relus():
     sigmoid = demo.gradient_sizes("sigmoid", "xavier")
     relu = demo.gradient_sizes("relu", "he")
@@ -199,6 +215,12 @@ def test_in_a_terminal_the_walk_stops_between_two_demos(monkeypatch):
     assert len(prompts) == len(demo.DEMOS) - 1
     assert demo.main(["--demo", "xor"]) == 0
     assert len(prompts) == len(demo.DEMOS) - 1
+
+    def no_more(prompt):     # as after Ctrl-D
+        raise EOFError
+
+    monkeypatch.setattr("builtins.input", no_more)
+    assert demo.main([]) == 0
 
 
 def test_an_unknown_demo_is_a_usage_error(capsys):

@@ -225,7 +225,8 @@ def test_resuming_a_finished_run_changes_nothing_and_says_so(
     before = {path.name: path.read_bytes() for path in straight.iterdir()}
     assert resume(straight) == 0
     assert {path.name: path.read_bytes() for path in straight.iterdir()} == before
-    assert f"all {EPOCHS} epochs are done: for more, type --epochs" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"epoch {EPOCHS} of {EPOCHS} is done: for more, say --epochs" in said
 
 
 def test_what_a_run_was_started_with_may_be_said_again(straight: Path, tmp_path: Path) -> None:
@@ -689,17 +690,18 @@ ROW = "1,2,p\n3,4,q\n"
 BAD_TABLES = {      # what is wrong, the text, the flags, the sentence
     "ragged": ("a,b,c\n" + 20 * ROW + "1,2\n", "", "line 42: 2 values, but there are 3"),
     "too long": ("a,b,c\n" + "1,2,3,p\n" + 20 * ROW, "", "line 2: 4 values"),
-    "nan": ("a,b,c\n" + 20 * ROW + "1,nan,p\n", "", "line 42, b: 'nan' is not a number"),
-    "inf": ("a,b,c\n" + "-inf,2,p\n" + 20 * ROW, "", "line 2, a: '-inf' is not a number"),
+    "nan": ("a,b,c\n" + 20 * ROW + "1,nan,p\n", "", "line 42, b: 'nan' is not between"),
+    "inf": ("a,b,c\n" + "-inf,2,p\n" + 20 * ROW, "", "line 2, a: '-inf' is not between"),
     "text": ("a,b,c\n" + 20 * ROW + "1,two,p\n", "", "line 42, b: 'two' is not a number"),
     "a gap": ("a,b,c\n" + 20 * ROW + "1,,p\n", "", "line 42, b: '' is not a number"),
     "one class": ("a,b,c\n" + 40 * "1,2,p\n", "", "at least two classes .* it has p: 40"),
     "a rare class": ("a,b,c\n" + 20 * ROW + 9 * "1,2,r\n", "", "p: 20, q: 20, r: 9"),
     "empty": ("", "", "is empty"),
     "blank lines": ("\n\n\n", "", "is empty"),
-    "a header alone": ("a,b,c\n", "", "needs a row of numbers"),
-    "one column": ("a\n" + 40 * "1\n", "", "at least 2 columns"),
-    "semicolons": ("a;b;c\n" + 20 * "1;2;p\n3;4;q\n", "", "at least 2 columns"),
+    "a header alone": ("a,b,c\n", "", "needs rows of numbers"),
+    "one column": ("a\n" + 40 * "1\n", "", "in 2 columns or more"),
+    "semicolons": ("a;b;c\n" + 20 * "1;2;p\n3;4;q\n", "", "in 2 columns or more"),
+    "no class": ("a,b,c\n" + 20 * ROW + "1,2,\n", "", "line 42, c: '' is not a class"),
     "a word for a number": ("a,b,c\n" + 20 * ROW, "--task regression", "line 2, c: 'p' is not"),
     "nine numbers": ("a,b\n" + "".join(f"{i},{i}\n" for i in range(9)), "--task regression",
                      "b needs 10 rows"),

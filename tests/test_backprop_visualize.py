@@ -196,6 +196,8 @@ def test_dead_units_are_counted():
     network.parameters["0.weight"][:] = [[0, 1, 0, -1]]
     network.parameters["0.bias"][:] = [1, 0, -1, -1]
     assert watch.dead_shares(network, np.array([[-0.5], [0.5]])) == [0.5]
+    network.layers[1] = model.Tanh()         # never silent
+    assert watch.dead_shares(network, np.array([[-0.5], [0.5]])) == [0.0]
 
 
 @pytest.mark.parametrize(("ratio", "words"), [(0.5, "lower --lr"), (1e-3, "usual range"),
@@ -382,10 +384,19 @@ def test_all_pictures_are_drawn_when_none_is_named(flags):
 
 
 def test_pictures_that_make_no_sense_are_refused_before_anything_is_drawn(tmp_path, capsys):
-    argv = ["--data", "digits", "--out", str(tmp_path / "out")]
+    argv = ["--data", "digits", "--boundary", "--graph", "--out", str(tmp_path / "out")]
     assert backprop.visualize.main(argv) == 1
-    assert "digits has no boundary in a plane" in capsys.readouterr().err
+    assert "error: digits has no boundary in a plane" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_without_a_plane_all_pictures_are_all_but_the_boundary(trained, tmp_path, capsys):
+    argv = ["--data", "sine", "--layers", "4", "--epochs", "2", "--checkpoint", str(trained),
+            "--out", str(tmp_path)]
+    assert backprop.visualize.main(argv) == 0
+    assert "no boundary.gif: sine has no boundary in a plane" in capsys.readouterr().err
+    assert {path.stem for path in tmp_path.iterdir()} == (
+        set(backprop.visualize.PICTURES) - {"boundary"})
 
 
 def test_a_rate_that_is_far_too_high_is_one_sentence(tmp_path, capsys):

@@ -198,6 +198,18 @@ def test_bad_inference_flags_end_with_2_and_touch_nothing(
     assert not list(tmp_path.iterdir())
 
 
+@each_folder
+def test_paths_are_shown_as_one_would_type_them(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from_here = load(folder).console.from_here
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert from_here(tmp_path / "here" / "runs" / "best.pt") == Path("runs", "best.pt")
+    for path in (tmp_path / "best.pt", tmp_path / "hereafter", Path("..", "best.pt")):
+        assert from_here(path) == path
+
+
 # ---------------------------------------------------------------- imports
 
 

@@ -114,7 +114,8 @@ def test_resuming_a_finished_run_changes_nothing_and_says_so(
     before = (straight / "checkpoint.pt").read_bytes()
     assert lenet.train.main(["--resume", "--out-dir", str(straight)]) == 0
     assert (straight / "checkpoint.pt").read_bytes() == before
-    assert f"all {EPOCHS} epochs are done: for more, type --epochs" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"epoch {EPOCHS} of {EPOCHS} is done: for more, say --epochs" in said
 
 
 @pytest.mark.parametrize(
