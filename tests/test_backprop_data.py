@@ -691,7 +691,7 @@ def test_a_regression_answers_in_the_units_of_its_targets(
 
 @pytest.mark.parametrize(("lines", "sentence"), [
     (["age", "1"], "new.csv has no column size"),
-    (["a,b,c,d", "1,2,3,4"], "another number of columns (4) than the network reads (2): age, size"),
+    (["a,b,c,d", "1,2,3,4"], "of columns (4) than the network reads (2): age, size …"),
     (["age,size", "1,2", "1"], "line 3: 1 values, but there are 2 columns"),
     (["age,size", "1,2", "1,large"], "line 3, size: 'large' is not a number"),
     (["size,age", "", "1,nan"], "line 3, age: 'nan' is not between -1e+100 and 1e+100"),
