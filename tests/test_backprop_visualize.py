@@ -284,6 +284,158 @@ def test_the_drawn_slopes_of_activations_are_those_of_finite_differences(tmp_pat
         assert layer.backward(np.ones_like(z)) == pytest.approx(measured, abs=1e-8)
 
 
+# ---------------------------------------------------------------- what stands in the pictures
+
+
+@pytest.fixture
+def drawn(monkeypatch) -> dict:
+    """The figures that are saved, by name, instead of their files."""
+    figures = {}
+    monkeypatch.setattr(pictures, "save",
+                        lambda figure, path: figures.__setitem__(path.stem, figure))
+    return figures
+
+
+def heights_of(lines: list) -> list[np.ndarray]:
+    """The heights of a figure's lines."""
+    return [np.asarray(line.get_ydata(), dtype=float) for line in lines]
+
+
+def test_the_picture_of_dead_units_shows_their_share_in_percent(film, drawn):
+    dead = np.array([[0.0, 0.5], [0.25, 0.5], [0.5, 0.75]])
+    pictures.draw_dead({"one": film._replace(dead=dead), "two": film}, Path("dead.png"))
+    left, right = drawn["dead"].axes
+    assert np.array_equal(heights_of(left.lines), 100 * dead.T)
+    assert np.array_equal(heights_of(right.lines), 100 * film.dead.T)
+    assert left.get_title() == "one: 62 % dead at the end"       # (50 + 75) / 2
+
+
+def test_flow_and_ratios_show_the_mean_of_the_last_twenty_steps(film, drawn):
+    pictures.draw_ratios(film, Path("ratios.png"))
+    pictures.draw_flow({"relu": film, "again": film}, Path("flow.png"))
+    for axis, values in ((drawn["ratios"].axes[0], film.ratios),
+                         (drawn["flow"].axes[0], film.gradients),
+                         (drawn["flow"].axes[1], film.gradients)):
+        for line, column in zip(axis.lines, values.T):
+            assert list(line.get_xdata()) == list(range(20, len(column) + 1))
+            for place in (0, 30, -1):
+                end = int(line.get_xdata()[place])
+                assert line.get_ydata()[place] == pytest.approx(column[end - 20 : end].mean())
+
+
+@pytest.mark.parametrize(("ratio", "words"), [(1.1e-2, "lower"), (9e-3, "usual"),
+                                              (1.1e-4, "usual"), (9e-5, "higher")])
+def test_the_advice_begins_at_a_hundredth_and_at_a_ten_thousandth(ratio, words, film):
+    ratios = np.full_like(film.ratios, ratio)
+    ratios[: len(ratios) // 2] = 10.0                            # the beginning does not count
+    assert words in pictures.advice(film._replace(ratios=ratios))
+
+
+def test_the_landscapes_are_those_around_the_end_and_along_the_path(film, drawn, monkeypatch):
+    shown = []
+    monkeypatch.setattr(pictures, "_draw_heights",
+                        lambda figure, axis, *data: shown.append((axis, *data)))
+    pictures.draw_landscape(film, 3, Path("landscape.png"))
+    (_, left, across, up), (axis, right, right_across, right_up) = shown
+    directions = two_directions(film.network, seed=3)
+    expected = landscape.surface(film.network, film.loss, film.part, directions, across, up)
+    assert np.allclose(left, expected, rtol=1e-12) and left[20, 20] == own_loss(film)
+    axes, coordinates, _ = landscape.plane_of_path(film.network, film.path)
+    expected = landscape.surface(film.network, film.loss, film.part, axes, right_across,
+                                 right_up)
+    assert np.allclose(right, expected, rtol=1e-12)
+    path = np.stack(axis.lines[0].get_data(), axis=1)
+    assert np.allclose(path, coordinates)
+    for ticks, places in ((right_across, coordinates[:, 0]), (right_up, coordinates[:, 1])):
+        assert ticks[0] < places.min() and places.max() < ticks[-1]
+
+
+def test_heights_are_drawn_row_by_row_upwards():
+    figure = pictures.Figure()
+    axis = figure.subplots()
+    across, up = np.array([0.0, 1.0, 2.0]), np.array([0.0, 1.0])
+    pictures._draw_heights(figure, axis, np.array([[1.0, 1, 1], [100, 100, 100]]), across, up)
+    levels, (contours,) = np.linspace(0, 2, 3), axis.collections
+    assert contours.get_array().max() == pytest.approx(levels[-1], abs=0.2)
+    assert axis.get_xlim() == (0, 2) and axis.get_ylim() == (0, 1)
+
+
+def test_lines_of_the_architecture_have_the_sign_and_size_of_their_weights(drawn):
+    network = model.Network([model.Linear(2, 1, np.random.default_rng(0))])
+    network.parameters["0.weight"][:] = [[-1.0], [0.5]]
+    config = {"sizes": [2, 1], "data": "own", "activation": "relu"}
+    pictures.draw_architecture(network, config, Path("architecture.png"))
+    (axis,) = drawn["architecture"].axes
+    (lines,) = (c for c in axis.collections if isinstance(c, pictures.LineCollection))
+    weak, strong = lines.get_linewidths()                        # the strongest lies on top
+    assert strong == pytest.approx(2 * weak)
+    blue, orange = (tuple(int(c[i : i + 2], 16) / 255 for i in (1, 3, 5))
+                    for c in (pictures.BLUE, pictures.ORANGE))
+    found = [tuple(colour[:3]) for colour in lines.get_colors()]
+    assert found == [pytest.approx(orange), pytest.approx(blue)]
+
+
+def test_the_curves_are_those_of_the_table(drawn, tmp_path):
+    table = tmp_path / "metrics.csv"
+    table.write_text("epoch,train_loss,validation_loss,validation_score\n"
+                     "1,3,4,0.5\n2,1,2,0.75\n3,0.5,3,0.7\n")
+    pictures.draw_curves(table, "accuracy", tmp_path / "loss.png")
+    left, right = drawn["loss"].axes
+    assert np.array_equal(heights_of(left.lines), [[3, 1, 0.5], [4, 2, 3]])
+    assert np.array_equal(heights_of(right.lines), [[0.5, 0.75, 0.7]])
+    assert right.get_title() == "validation accuracy, 0.7500 at best"
+
+
+def test_the_curves_of_activations_are_values_and_slopes(drawn):
+    pictures.draw_activations(Path("activations.png"))
+    for axis, slope in zip(drawn["activations"].axes, (1.0, 0.25, 1.0)):
+        z, y = (np.ravel(values) for values in axis.lines[0].get_data())
+        slopes = np.ravel(axis.lines[1].get_ydata())
+        measured = np.gradient(y, z)
+        assert np.abs(slopes - measured)[np.abs(z) > 0.02].max() < 1e-4
+        assert slopes.max() == pytest.approx(slope, abs=1e-4)
+
+
+def test_the_size_of_numbers_is_their_root_mean_square():
+    assert watch.root_mean_square(np.array([[3.0, -4.0]])) == pytest.approx(12.5**0.5)
+
+
+def test_a_film_starts_as_its_activation_and_seed_demand():
+    data = backprop.data.shortened(backprop.data.moons(), 32)
+    films = [watch.watch(data, [4], name, "sgd", 0.1, epochs=1, seed=seed)
+             for name, seed in (("tanh", 0), ("tanh", 1), ("relu", 0))]
+    assert [film.config["init"] for film in films] == ["xavier", "xavier", "he"]
+    assert not np.array_equal(films[0].path[0], films[1].path[0])
+    assert not np.array_equal(films[0].path[0], films[2].path[0])
+
+
+def test_each_picture_is_drawn_from_the_network_that_it_is_about(monkeypatch, tmp_path, film):
+    asked = []
+
+    def watched(data, layers, activation, optimizer, lr, epochs, seed):
+        asked.append((activation, lr, seed))
+        return film
+
+    monkeypatch.setattr(backprop.visualize, "watch", watched)
+    flags = ["--activation", "tanh", "--lr", "0.01", "--seed", "5", "--out", str(tmp_path)]
+    for name, expected in {
+            "dead": [("relu", 0.01, 5), ("relu", 0.3, 5)],
+            "flow": [("tanh", 0.01, 5), ("sigmoid", 0.01, 5)],
+            "landscape": [("tanh", 0.01, 5)]}.items():
+        asked.clear()
+        assert backprop.visualize.main([f"--{name}", *flags]) == 0
+        assert asked == expected
+
+
+def test_a_value_stands_left_of_all_that_use_it_also_across_columns():
+    a = Value(2.0, "a")
+    b = (a * a).exp()
+    c = a + b + a                                 # a is used near the root and far from it
+    where = backprop.graph.places(c)
+    for value in where:
+        assert all(where[parent][0] < where[value][0] for parent, _ in value.parents)
+
+
 # ---------------------------------------------------------------- the graph
 
 
