@@ -45,8 +45,8 @@ def measure(model: nn.Module, config: dict, validation: Part, seed: int = 0) -> 
     The score is the one of two with the higher AUROC; letters and blanks are drawn.
     """
     digits = logits_of(model, config, validation.images)
-    strange = {name: logits_of(model, config, drawn)
-               for name, drawn in (("letters", letters(10, seed)), ("blanks", blanks(260, seed)))}
+    drawn = {"letters": letters(10, seed), "blanks": blanks(260, seed)}
+    strange = {name: logits_of(model, config, images) for name, images in drawn.items()}
     found = {}
     for kind in ("energy", "probability"):
         inside = score(digits, kind)

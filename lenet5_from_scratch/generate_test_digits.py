@@ -39,7 +39,7 @@ def ink(strokes: Strokes, radius: float, shape: tuple[int, int]) -> np.ndarray:
             x = np.arange(width) + low[0] + 0.5 - a[0]
             y = (np.arange(height) + low[1] + 0.5 - a[1])[:, None]
             (u, v), length = b - a, max(((b - a) ** 2).sum(), 1e-9)
-            t = ((x * u + y * v) / length).clip(0, 1)                  # the nearest point's place
+            t = ((x * u + y * v) / length).clip(0, 1)                  # nearest point's place
             distance = np.hypot(x - t * u, y - t * v)
             drawn[near] = np.maximum(drawn[near], (radius + 0.5 - distance).clip(0, 1))
     return drawn
@@ -199,7 +199,7 @@ def draw(label: str, style: str, rng: Rng) -> Image.Image:
 
 
 def letters(each: int, seed: int) -> np.ndarray:
-    """Every capital letter `each` times, prepared as a digit would be: bytes (26·each, 28, 28)."""
+    """Each capital letter `each` times, prepared as digits are: bytes (26·each, 28, 28)."""
     rng = np.random.default_rng(seed)
     pictures = []
     for letter in LETTERS:
@@ -211,7 +211,7 @@ def letters(each: int, seed: int) -> np.ndarray:
 
 
 def blanks(count: int, seed: int) -> np.ndarray:
-    """What is left of sheets without a digit: nothing, grain, or a smudge, (N, 28, 28) bytes."""
+    """What is left of sheets without a digit: nothing, grain, a smudge; bytes (N, 28, 28)."""
     rng = np.random.default_rng(seed)
     pictures = np.zeros((count, 28, 28))
     for number in range(count):

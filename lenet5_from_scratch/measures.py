@@ -1,10 +1,9 @@
-"""What a test set says beyond one error rate: which classes are mixed up, and how sure to be."""
+"""What a test set says beyond one error rate: what is mixed up, and how sure to be."""
 
 # N pictures, K classes
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 

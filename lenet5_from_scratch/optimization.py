@@ -11,7 +11,7 @@ WARM_UP = 0.25        # share of a one-cycle run in which the rate rises
 
 
 def make_optimizer(model: nn.Module, args: argparse.Namespace) -> torch.optim.Optimizer:
-    """AdamW or SGD; only weights decay: a bias or the scale of (3) has no reason to be small."""
+    """AdamW or SGD; only weights decay: a bias or the γ of (3) has no reason to be small."""
     parameters = list(model.parameters())
     groups = [{"params": [p for p in parameters if p.ndim > 1],
                "weight_decay": args.weight_decay},

@@ -53,14 +53,14 @@ def draw_curves(metrics: Path, path: Path) -> None:
 
 
 def draw_parallel(table: dict[str, list[float]], errors: list[float], path: Path) -> None:
-    """Each trial of a search as a line through its settings, its colour the error in percent."""
+    """Each trial of a search as a line through its settings, coloured by its error (%)."""
     figure = Figure(figsize=(8, 3.6), layout="constrained")
     axis = figure.subplots()
     columns = {**table, "error (%)": errors}
     heights = []
     for name, values in columns.items():
-        scale = np.log if name in ("lr", "batch_size", "weight_decay", "error (%)") else np.array
-        values = scale(np.maximum(values, 1e-3))
+        linear = name in ("dropout", "augment")
+        values = np.array(values) if linear else np.log(np.maximum(values, 1e-9))
         heights.append((values - values.min()) / max(np.ptp(values), 1e-9))
     order = np.argsort(errors)[::-1]                                   # the best lies on top
     colours = colormaps["viridis_r"](np.array(heights[-1]) * 0.9)
@@ -122,7 +122,8 @@ def draw_calibration(measured: Calibration, path: Path) -> None:
     axis, below = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
     there = measured.count > 0
     axis.plot([0, 1], [0, 1], color="grey", linewidth=0.8, label="perfect")
-    axis.plot(measured.sure[there], measured.right[there], color=BLUE, marker="o", label="measured")
+    axis.plot(measured.sure[there], measured.right[there], color=BLUE, marker="o",
+              label="measured")
     axis.set(ylabel="share of right answers", xlim=(0, 1), ylim=(0, 1.03),
              title=f"expected calibration error {measured.error:.3f}")
     axis.legend()

@@ -195,8 +195,8 @@ def report(run: Run, data: Data) -> None:
           f"epoch {best['epoch']}")
     print(f"what is no digit is told from digits with an AUROC of {detector['auroc']:.3f}")
     print("wrote best.pt, checkpoint.pt, confusion.png, loss.png, metrics.csv, mistakes.png")
-    print(f"next: python inference.py --checkpoint {console.from_here(out / 'best.pt')} --image "
-          "YOUR_PICTURE")
+    where = console.from_here(out / "best.pt")
+    print(f"next: python inference.py --checkpoint {where} --image YOUR_PICTURE")
 
 
 @console.one_line_errors

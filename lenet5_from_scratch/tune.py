@@ -26,7 +26,8 @@ FACTOR, RUNGS = 3, 3                # a third goes on; at most twice
 SETTINGS = ("lr", "batch_size", "weight_decay", "dropout", "augment")
 BATCHES = (16, 32, 64, 128)
 # What makes two searches the same one: kept in every row of the leaderboard.
-KEPT = ("data", "seed", "optimizer", "schedule", "activation", "batch_norm", "init", "smoothing")
+KEPT = ("data", "seed", "optimizer", "schedule", "activation", "batch_norm", "init",
+        "smoothing")
 COLUMNS = ("rung", "trial", "epochs", *SETTINGS, "validation_error", "validation_loss",
            "pictures", *KEPT, "seconds")
 HEAD = "rung  trial  epochs       lr  batch   decay  dropout  augment  validation error"

@@ -1,0 +1,82 @@
+"""What is each modern part good for? Take one out at a time, train again, and count errors.
+
+    python ablation.py --data digits                        # a table in a few minutes
+    python ablation.py --data mnist --epochs 8 --seeds 0 1 2
+
+Every row is trained from scratch with each seed, and the weights that validated best are
+tested once. A difference smaller than the spread between seeds says nothing.
+"""
+
+# no tensors here: numbers of the table are error rates from 0 to 1
+
+import argparse
+import statistics
+import sys
+from pathlib import Path
+
+import torch
+
+import console
+import devices
+import options
+from data import load
+from train import attempt, evaluate
+
+WITHOUT = {   # what is taken out, and the flags that do it
+    "nothing": [],
+    "ReLU (tanh instead)": ["--activation", "tanh"],
+    "batch normalisation": ["--no-batch-norm"],
+    "dropout": ["--dropout", "0"],
+    "He's start (PyTorch's instead)": ["--init", "pytorch"],
+    "AdamW (SGD instead)": ["--optimizer", "sgd"],
+    "one-cycle (constant rate instead)": ["--schedule", "constant"],
+    "label smoothing": ["--smoothing", "0"],
+    "distorted pictures": ["--augment", "0"],
+    "all of it": ["--activation", "tanh", "--no-batch-norm", "--dropout", "0", "--init",
+                  "pytorch", "--optimizer", "sgd", "--schedule", "constant", "--smoothing", "0",
+                  "--augment", "0"],
+}
+
+
+def row(name: str, errors: list[float]) -> str:
+    """A row of the table in Markdown: each seed, the mean, and the standard deviation."""
+    each = ", ".join(f"{100 * error:.2f}" for error in errors)
+    spread = f"{100 * statistics.stdev(errors):.2f}" if len(errors) > 1 else "-"
+    return f"| {name} | {each} | {100 * statistics.mean(errors):.2f} | {spread} |"
+
+
+@console.one_line_errors
+def main(argv: list[str] | None = None) -> int:
+    """Print the table of what each part is good for."""
+    parser = argparse.ArgumentParser(description=main.__doc__, allow_abbrev=False)
+    console.add_data_flags(parser, options.NAMES, default="digits")
+    parser.add_argument("--epochs", metavar="N", type=console.positive_int,
+                        help="epochs of each training (default: what suits the data)")
+    parser.add_argument("--seeds", metavar="N", type=console.seed, nargs="+", default=[0, 1, 2],
+                        help="the seeds to train with (default: 0 1 2)")
+    parser.add_argument("--only", metavar="PART", choices=tuple(WITHOUT), nargs="+",
+                        default=list(WITHOUT), help="rows of the table (default: all)")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    args = parser.parse_args(argv)
+    data, device = load(args.data, Path(args.data_dir)), devices.choose("auto")
+    length = ["--epochs", str(args.epochs)] if args.epochs else []
+    print("| without | test error (%), each seed | mean | standard deviation |")
+    print("|---|---|---|---|", flush=True)
+    with console.Stop() as stop:
+        for name in args.only:
+            errors = []
+            for seed in args.seeds:
+                flags = [*length, *WITHOUT[name], "--seed", str(seed)]
+                mine = options.parser().parse_args(flags)
+                options.set_defaults(mine, len(data.train.labels))
+                torch.set_num_threads(1 if mine.batch_size <= 32 else torch.get_num_threads())
+                run = attempt(mine, data, device, stop)
+                if stop.requested:
+                    return stop.exit_code
+                errors.append(evaluate(run.model, data.test, run.config)[1])
+            print(row(name, errors), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

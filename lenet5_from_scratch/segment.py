@@ -1,0 +1,117 @@
+"""A picture of a number becomes one picture per digit, left to right.
+
+Ink that hangs together is one piece; pieces that lie above each other belong to one digit
+(the bar of a 5). Where digits touch, the thinnest places are tried as cuts, and the network
+that will read the pieces decides whether they look more like digits than the whole did.
+"""
+
+# H height, W width of a sheet, D digits found
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageFilter
+
+import prepare
+
+SPECK = 0.06        # of the largest piece's ink: what has less is dirt
+SHARED = 0.4        # of the narrower piece's width: what lies so far above is one digit
+WIDE = 1.25         # width for each height: a wider digit may be two that touch
+USUAL = 0.7         # the width of a digit for each height
+BETTER = 0.05       # by how much cut pieces must be surer than the whole
+Believe = Callable[[list[np.ndarray]], np.ndarray]
+
+
+def components(solid: np.ndarray) -> np.ndarray:
+    """Number the connected regions of True pixels (H, W); 0 is no region.
+
+    Every pixel starts with a number of its own and takes the largest in its neighbourhood,
+    diagonals included, until nothing changes.
+    """
+    inside = torch.from_numpy(solid).float()[None]                     # (1, H, W)
+    numbers = inside * torch.arange(1, solid.size + 1).view_as(inside)   # exact below 2²⁴
+    while True:
+        spread = F.max_pool2d(numbers, 3, stride=1, padding=1) * inside
+        if torch.equal(spread, numbers):
+            return numbers[0].long().numpy()
+        numbers = spread
+
+
+def digits(ink: np.ndarray, believe: Believe) -> list[np.ndarray]:
+    """The ink (H, W) of each digit in its own box, left to right.
+
+    `believe` says of finished pictures (28, 28) how sure their reading is, 0 to 1. Raises
+    ValueError if there is nothing but specks.
+    """
+    found = []
+    for piece in _pieces(ink):
+        found += _cut(piece, believe) if piece.shape[1] > WIDE * piece.shape[0] else [piece]
+    return found
+
+
+def finished(piece: np.ndarray) -> np.ndarray:
+    """A digit's ink as the network reads it: bytes (28, 28)."""
+    return np.round(255 * prepare.centre(prepare.fit_box(piece))).astype(np.uint8)
+
+
+def _pieces(ink: np.ndarray) -> list[np.ndarray]:
+    """The connected ink, without specks, what lies above each other taken together."""
+    ink = prepare.crop(ink)
+    longest, solid = max(ink.shape), ink > 0
+    if longest > 2 * prepare.FIELD:      # a photograph: see `prepare.crop`
+        as_image = Image.fromarray((255 * ink).astype(np.uint8))
+        solid = np.asarray(as_image.filter(ImageFilter.MedianFilter(3))) > 255 * prepare.FAINT
+    reach = max(1, longest // 100)       # a hair's gap is no gap
+    near = F.max_pool2d(torch.from_numpy(solid).float()[None], 2 * reach + 1, 1, reach)
+    numbers = components(near[0].numpy() > 0)                          # (H, W)
+    masses = np.bincount(numbers.ravel(), weights=ink.ravel())
+    masses[0] = 0
+    groups = []                          # of [left, right, numbers of the components]
+    for number in np.flatnonzero(masses > SPECK * masses.max()):
+        columns = np.flatnonzero((numbers == number).any(0))
+        groups.append([columns[0], columns[-1] + 1, [number]])
+    return [_boxed(ink * np.isin(numbers, group[2])) for group in _joined(groups)]
+
+
+def _joined(groups: list[list]) -> list[list]:
+    """Groups whose columns overlap by much become one; from left to right."""
+    joined = []
+    for left, right, numbers in sorted(groups):
+        before = joined[-1] if joined else [0, 0, []]
+        shared = min(right, before[1]) - left
+        if joined and shared > SHARED * min(right - left, before[1] - before[0]):
+            before[1] = max(right, before[1])
+            before[2] += numbers
+        else:
+            joined.append([left, right, numbers])
+    return joined
+
+
+def _cut(piece: np.ndarray, believe: Believe) -> list[np.ndarray]:
+    """A wide piece cut at its thinnest places, if the parts look more like digits."""
+    height, width = piece.shape
+    best, score = [piece], believe([finished(piece)]).min() + BETTER
+    guess = round(width / height / USUAL)
+    for count in range(2, max(guess + 1, 2) + 1):
+        edges = [0]
+        for number in range(1, count):
+            middle, slack = number * width / count, width / count / 3
+            low, high = int(middle - slack), int(middle + slack) + 1
+            edges.append(low + int(piece[:, low:high].sum(0).argmin()))
+        parts = [_boxed(piece[:, a:b]) for a, b in zip(edges, edges[1:] + [width])]
+        if not all(map(np.size, parts)):
+            continue
+        sure = believe([finished(part) for part in parts]).min()
+        if sure > score:
+            best, score = parts, sure
+    return best
+
+
+def _boxed(ink: np.ndarray) -> np.ndarray:
+    """The smallest rectangle that holds all ink; empty if there is none."""
+    rows, columns = (np.flatnonzero((ink > 0).any(axis)) for axis in (1, 0))
+    if not len(rows):
+        return ink[:0, :0]
+    return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
