@@ -810,6 +810,7 @@ def test_the_default_run_reads_98_of_100_digits_on_average(
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(900)
 def test_mnist_reaches_in_a_minute_what_the_readme_promises(
     shared: Callable, tmp_path: Path, capsys: pytest.CaptureFixture
