@@ -45,9 +45,8 @@ def row(name: str, errors: list[float]) -> str:
     return f"| {name} | {each} | {100 * statistics.mean(errors):.2f} | {spread} |"
 
 
-@console.one_line_errors
-def main(argv: list[str] | None = None) -> int:
-    """Print the table of what each part is good for."""
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The options."""
     parser = argparse.ArgumentParser(description=main.__doc__, allow_abbrev=False)
     console.add_data_flags(parser, options.NAMES, default="digits")
     parser.add_argument("--epochs", metavar="N", type=console.positive_int,
@@ -56,9 +55,21 @@ def main(argv: list[str] | None = None) -> int:
                         help="the seeds to train with (default: 0 1 2)")
     parser.add_argument("--only", metavar="PART", choices=tuple(WITHOUT), nargs="+",
                         default=list(WITHOUT), help="rows of the table (default: all)")
+    parser.add_argument("--quick", action="store_true",
+                        help="a smoke run: one epoch and the first seed")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     args = parser.parse_args(argv)
+    if args.quick:
+        args.epochs, args.seeds = 1, args.seeds[:1]
+    return args
+
+
+@console.one_line_errors
+def main(argv: list[str] | None = None) -> int:
+    """Print the table of what each part is good for."""
+    args = parse(argv)
     data, device = load(args.data, Path(args.data_dir)), devices.choose("auto")
+    torch.set_num_threads(1)   # as in train.py
     length = ["--epochs", str(args.epochs)] if args.epochs else []
     print("| without | test error (%), each seed | mean | standard deviation |")
     print("|---|---|---|---|", flush=True)
@@ -69,7 +80,6 @@ def main(argv: list[str] | None = None) -> int:
                 flags = [*length, *WITHOUT[name], "--seed", str(seed)]
                 mine = options.parser().parse_args(flags)
                 options.set_defaults(mine, len(data.train.labels))
-                torch.set_num_threads(1 if mine.batch_size <= 32 else torch.get_num_threads())
                 run = attempt(mine, data, device, stop)
                 if stop.requested:
                     return stop.exit_code

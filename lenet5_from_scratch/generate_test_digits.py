@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 import console
+import pictures
 import prepare
 from strokes import DIGITS, LETTERS, glyph
 
@@ -53,7 +54,7 @@ def placed(label: str, rng: Rng, height: float = 0.6, side: int = SIDE) -> Strok
         written = glyph(ways[rng.integers(len(ways))], rng)
         left = min(points[:, 0].min() for points in written)
         strokes += [points + (x - left, rng.normal(0, 0.02)) for points in written]
-        x = max(points[:, 0].max() for points in strokes) + rng.uniform(0.12, 0.25)
+        x = max(points[:, 0].max() for points in strokes) + rng.uniform(0.2, 0.35)
     everything = np.concatenate(strokes)
     middle = (everything.min(0) + everything.max(0)) / 2
     scale = height * side / np.ptp(everything[:, 1])
@@ -201,28 +202,28 @@ def draw(label: str, style: str, rng: Rng) -> Image.Image:
 def letters(each: int, seed: int) -> np.ndarray:
     """Each capital letter `each` times, prepared as digits are: bytes (26·each, 28, 28)."""
     rng = np.random.default_rng(seed)
-    pictures = []
+    prepared = []
     for letter in LETTERS:
         for _ in range(each):
             lines = ink(placed(letter, rng, 0.8, 56), rng.uniform(1.2, 3), (56, 56))
             boxed = prepare.fit_box(prepare.crop(lines.astype(np.float32)))
-            pictures.append(prepare.centre(boxed))
-    return np.round(255 * np.stack(pictures)).astype(np.uint8)
+            prepared.append(prepare.centre(boxed))
+    return np.round(255 * np.stack(prepared)).astype(np.uint8)
 
 
 def blanks(count: int, seed: int) -> np.ndarray:
     """What is left of sheets without a digit: nothing, grain, a smudge; bytes (N, 28, 28)."""
     rng = np.random.default_rng(seed)
-    pictures = np.zeros((count, 28, 28))
+    sheets = np.zeros((count, 28, 28))
     for number in range(count):
         grain = _grain((28, 28), rng.choice([0.1, 1.0, 2.5]), rng)
         if number % 3:                       # every third stays perfectly black
-            pictures[number] = (grain - rng.uniform(0, 1)).clip(0)
-            pictures[number] /= max(pictures[number].max(), 1e-9)
+            sheets[number] = (grain - rng.uniform(0, 1)).clip(0)
+            sheets[number] /= max(sheets[number].max(), 1e-9)
         if number % 3 == 2:                  # a smudge: grain in one place
             y, x = np.indices((28, 28)) - rng.uniform(8, 20, (2, 1, 1))
-            pictures[number] *= np.exp(-(x**2 + y**2) / 40)
-    return np.round(255 * pictures).astype(np.uint8)
+            sheets[number] *= np.exp(-(x**2 + y**2) / 40)
+    return np.round(255 * sheets).astype(np.uint8)
 
 
 @console.one_line_errors
@@ -244,14 +245,18 @@ def main(argv: list[str] | None = None) -> int:
     if wrong:
         raise console.Refusal(f"{wrong[0]!r} is not made of the digits 0 to 9: write numbers")
     args.out.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(args.seed)
+    rng, first = np.random.default_rng(args.seed), {style: [] for style in STYLES}
     for label in args.labels:
         for style in STYLES:
-            for number in range(args.count):
-                draw(label, style, rng).save(args.out / f"{label}_{style}_{number:03}.png")
+            drawn = [draw(label, style, rng) for _ in range(args.count)]
+            for number, picture in enumerate(drawn):
+                picture.save(args.out / f"{label}_{style}_{number:03}.png")
+            first[style].append(np.asarray(drawn[0]))
+    overview = args.out.with_name(args.out.name + ".png")
+    pictures.draw_styles(first, overview)
     total = len(args.labels) * len(STYLES) * args.count
     where = console.from_here(args.out.resolve())
-    print(f"wrote {total} pictures in {len(STYLES)} styles to {where}")
+    print(f"wrote {total} pictures in {len(STYLES)} styles to {where}, an overview beside them")
     print(f"next: python inference.py --evaluate {where}")
     return 0
 

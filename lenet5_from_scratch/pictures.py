@@ -80,6 +80,19 @@ def draw_parallel(table: dict[str, list[float]], errors: list[float], path: Path
 # ---------------------------------------------------------------- a test set
 
 
+def draw_styles(rows: dict[str, list[np.ndarray]], path: Path) -> None:
+    """Drawn pictures (H, W) in rows by style."""
+    columns = max(map(len, rows.values()))
+    figure = Figure(figsize=(0.55 * columns + 0.9, 0.56 * len(rows)), layout="constrained")
+    grid = figure.subplots(len(rows), columns, squeeze=False)
+    for axes, (style, sheets) in zip(grid, rows.items()):
+        for axis, sheet in zip(axes, sheets):
+            axis.imshow(sheet, cmap="gray", vmin=0, vmax=255)
+            axis.set(xticks=[], yticks=[])
+        axes[0].set_ylabel(style, rotation=0, ha="right", va="center", fontsize=8)
+    save(figure, path)
+
+
 def draw_mistakes(part: Part, logits: Tensor, classes: list[str], path: Path) -> None:
     """The wrong answers of which the network was most sure, at most forty."""
     belief, answer = logits.softmax(1).max(1)                          # each (N,)

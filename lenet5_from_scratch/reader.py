@@ -33,8 +33,8 @@ class Reader:
 
     def believe(self, images: list[np.ndarray]) -> np.ndarray:
         """The largest probability of each picture (28, 28) of a list, (D,)."""
-        logits = logits_of(self.model, self.config, np.stack(images))  # (D, K)
-        return logits.softmax(1).amax(1).numpy()                       # (D,)
+        logits = logits_of(self.model, self.config, np.stack(images))
+        return logits.softmax(1).amax(1).numpy()
 
     def answer(self, images: list[np.ndarray]) -> dict:
         """What stands in pictures (28, 28) of one digit each, as plain values."""

@@ -1,7 +1,7 @@
 """A picture of a number becomes one picture per digit, left to right.
 
-Ink that hangs together is one piece; pieces that lie above each other belong to one digit
-(the bar of a 5). Where digits touch, the thinnest places are tried as cuts, and the network
+Ink that hangs together is one piece; a short piece above or below another belongs to its digit
+(the bar of a 5). Where digits may touch, the thinnest places are tried as cuts, and the network
 that will read the pieces decides whether they look more like digits than the whole did.
 """
 
@@ -12,13 +12,13 @@ from collections.abc import Callable
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageFilter
 
 import prepare
 
 SPECK = 0.06        # of the largest piece's ink: what has less is dirt
-SHARED = 0.4        # of the narrower piece's width: what lies so far above is one digit
-WIDE = 1.25         # width for each height: a wider digit may be two that touch
+SHARED = 0.4        # of the narrower piece's width: so far a piece lies above another
+SHORT = 0.6         # of the other's height: what is taller is a digit of its own
+WIDE = 0.8          # width for each height: a wider digit may be two that touch
 USUAL = 0.7         # the width of a digit for each height
 BETTER = 0.05       # by how much cut pieces must be surer than the whole
 Believe = Callable[[list[np.ndarray]], np.ndarray]
@@ -59,34 +59,31 @@ def finished(piece: np.ndarray) -> np.ndarray:
 def _pieces(ink: np.ndarray) -> list[np.ndarray]:
     """The connected ink, without specks, what lies above each other taken together."""
     ink = prepare.crop(ink)
-    longest, solid = max(ink.shape), ink > 0
-    if longest > 2 * prepare.FIELD:      # a photograph: see `prepare.crop`
-        as_image = Image.fromarray((255 * ink).astype(np.uint8))
-        solid = np.asarray(as_image.filter(ImageFilter.MedianFilter(3))) > 255 * prepare.FAINT
-    reach = max(1, longest // 100)       # a hair's gap is no gap
-    near = F.max_pool2d(torch.from_numpy(solid).float()[None], 2 * reach + 1, 1, reach)
+    reach = max(1, max(ink.shape) // 60)     # a hair's gap is no gap
+    solid = torch.from_numpy(ink > prepare.FAINT).float()[None]
+    near = F.max_pool2d(solid, 2 * reach + 1, stride=1, padding=reach)
     numbers = components(near[0].numpy() > 0)                          # (H, W)
     masses = np.bincount(numbers.ravel(), weights=ink.ravel())
     masses[0] = 0
-    groups = []                          # of [left, right, numbers of the components]
-    for number in np.flatnonzero(masses > SPECK * masses.max()):
-        columns = np.flatnonzero((numbers == number).any(0))
-        groups.append([columns[0], columns[-1] + 1, [number]])
-    return [_boxed(ink * np.isin(numbers, group[2])) for group in _joined(groups)]
+    boxes = [(number, prepare._box(numbers == number))
+             for number in np.flatnonzero(masses > SPECK * masses.max())]
+    return [_boxed(ink * np.isin(numbers, group)) for group in _joined(boxes)]
 
 
-def _joined(groups: list[list]) -> list[list]:
-    """Groups whose columns overlap by much become one; from left to right."""
-    joined = []
-    for left, right, numbers in sorted(groups):
-        before = joined[-1] if joined else [0, 0, []]
+def _joined(boxes: list[tuple[int, tuple[slice, slice]]]) -> list[list[int]]:
+    """The numbers of the components of each digit, left to right, from components' boxes."""
+    groups = []      # of [left, right, height, numbers]
+    for number, (rows, columns) in sorted(boxes, key=lambda box: box[1][1].start):
+        left, right, height = columns.start, columns.stop, rows.stop - rows.start
+        before = groups[-1] if groups else [0, 0, 0, []]
         shared = min(right, before[1]) - left
-        if joined and shared > SHARED * min(right - left, before[1] - before[0]):
-            before[1] = max(right, before[1])
-            before[2] += numbers
+        above = shared > SHARED * min(right - left, before[1] - before[0])
+        if above and min(height, before[2]) < SHORT * max(height, before[2]):
+            groups[-1] = [before[0], max(right, before[1]), max(height, before[2]),
+                          [*before[3], number]]
         else:
-            joined.append([left, right, numbers])
-    return joined
+            groups.append([left, right, height, [number]])
+    return [numbers for *_, numbers in groups]
 
 
 def _cut(piece: np.ndarray, believe: Believe) -> list[np.ndarray]:

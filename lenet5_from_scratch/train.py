@@ -209,8 +209,7 @@ def main(argv: list[str] | None = None) -> int:
         data = shortened(data, 1_200)
     args.data = data.name  # what "auto" has found, so that a resumed run finds the same
     options.set_defaults(args, len(data.train.labels))
-    if args.batch_size <= 32:   # too little work to share: threads would wait for each other
-        torch.set_num_threads(1)
+    torch.set_num_threads(1)   # too little work to share: threads would wait for each other
     if args.tune:
         return search(args, data, device, attempt)
     run = Run(args, data, device, saved)

@@ -27,6 +27,7 @@ NOT_FLAGS_FOR_NUMPY = {"--device", "--workers"}
 ROOMS = ("README.md", "model.py", "data.py", "train.py", "inference.py", "checkpoint.py",
          "console.py", "assets")
 COPIES = ("checkpoint.py", "console.py", "devices.py", "download.py")
+DIGIT_COPIES = ("data.py", "prepare.py")   # the same digits, read and prepared in the same way
 MEGABYTES = {"alexnet_from_scratch": 8, "stable_diffusion_from_scratch": 12}  # of pretrained.pt
 LINES = {"model.py": 300, "train.py": 250, "inference.py": 150}
 FLAGS = ("--data", "--data-dir", "--out-dir", "--epochs", "--batch-size", "--lr", "--seed",
@@ -87,6 +88,12 @@ def test_a_folder_has_no_code_below_its_top(folder: str) -> None:
 def test_pretrained_weights_stay_small(folder: str) -> None:
     path = ROOT / folder / f"pretrained.{'npz' if folder in NUMPY_ONLY else 'pt'}"
     assert path.stat().st_size <= MEGABYTES.get(folder, 4) * 1_000_000
+
+
+@pytest.mark.parametrize("name", DIGIT_COPIES)
+def test_both_lenets_read_and_prepare_digits_in_the_same_way(name: str) -> None:
+    texts = [(ROOT / folder / name).read_bytes() for folder in (MOULD, "lenet5_from_scratch")]
+    assert texts[0] == texts[1]
 
 
 @pytest.mark.parametrize("name", COPIES)

@@ -238,8 +238,8 @@ def test_the_rotation_is_uniform_within_its_degrees_and_nothing_but_a_rotation(
 def test_a_rotation_of_90_degrees_is_the_turned_array(only, monkeypatch):
     """The amount is drawn from ±1; here the draw is the most that there is."""
     only(ROTATION=90.0)
-    monkeypatch.setattr(torch, "rand", lambda *shape, **_: torch.ones(shape))
     images = noise(2, 28, 28)
+    monkeypatch.setattr(torch, "rand", lambda *shape, **_: torch.ones(shape))
     turned = augment.distort(images, 1.0, seed=0)
     assert torch.allclose(turned, torch.rot90(images, 1, dims=(1, 2)), rtol=0, atol=3e-3)
 

@@ -23,7 +23,8 @@ from support import FOLDERS, ROOT, SHARED, load, run
 NOT_RUN = ("pip install ", "python -m pip install ", "python3 -m venv ", "python -m venv ",
            "git clone ", "cd ", "source ", ". .venv/", ".venv\\Scripts\\activate", "pytest",
            "python -m pytest")
-MOST = {"--epochs": (1, 3), "--steps": (20, 40)}   # for a new training run, for a resumed one
+# For a new training run, for a resumed one.
+MOST = {"--epochs": (1, 3), "--steps": (20, 40), "--tune": (3, 3)}
 MOST_PROCESSES = 2
 PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 # The flags of model.py whose tables stand in the README.
@@ -81,7 +82,7 @@ def shortened(words: list[str], cuda: bool) -> list[str]:
     """A command as the tests run it: small, and on a device that is there."""
     for flag in ("--nproc-per-node", "--nproc_per_node"):
         words = limit(words, flag, MOST_PROCESSES)
-    if any(re.fullmatch(r"train\w*\.py", word) for word in words):
+    if any(re.fullmatch(r"train\w*\.py|ablation\.py", word) for word in words):
         for flag, most in MOST.items():
             words = limit(words, flag, most["--resume" in words])
         words = words if {"--quick", "--help"} & set(words) else [*words, "--quick"]

@@ -37,6 +37,12 @@ EXTRA = {
         ("train", "--quick --data {table} --task regression --out-dir {out}/v"),
         ("inference", "--checkpoint {out}/v/best.npz --csv {table}"),
     ],
+    "lenet5_from_scratch": [
+        ("inference", "--checkpoint {best} --out {out} --image {picture}"),
+        ("generate_test_digits", "--labels 7 --count 1 --out {out}/drawn"),
+        ("inference", "--checkpoint {best} --evaluate {out}/drawn"),
+        ("train", "--quick --tune 2 --epochs 1 --out-dir {out}/tune"),
+    ],
     "lenet_from_scratch": [
         ("inference", "--checkpoint {best} --out {out} --image {picture}"),
         ("model", "--variant 1998"),
