@@ -26,27 +26,29 @@ SMOOTH = 4.0         # pixels, σ of the Gaussian between them
 def distort(images: Tensor, strength: float, seed: int) -> Tensor:
     """Pictures (B, H, W) of any number type, each distorted in its own way, as float32.
 
-    `strength` scales every distortion, 0 changes nothing; the same seed distorts a batch in
+    How much is drawn for each, from nothing to `strength`, so that some stay almost as they
+    were: those are what the network will be asked to read. The same seed distorts a batch in
     the same way. What moves in from outside is black.
     """
     if strength == 0:
         return images.float()
     size, generator = len(images), torch.Generator(images.device).manual_seed(seed)
+    much = strength * torch.rand(size, generator=generator, device=images.device)    # (B,)
 
     def draw(*shape: int) -> Tensor:
-        """Uniform numbers in ±strength."""
-        random = torch.rand(*shape, generator=generator, device=images.device)
-        return (2 * random - 1) * strength
+        """Uniform numbers of this shape for each picture, between ± how much."""
+        random = torch.rand(size, *shape, generator=generator, device=images.device)
+        return (2 * random - 1) * much.view(-1, *[1] * len(shape))
 
-    angle, slant = math.radians(ROTATION) * draw(size), SLANT * draw(size)
-    width, height = 1 + SCALE * draw(2, size)                          # each (B,)
+    angle, slant = math.radians(ROTATION) * draw(), SLANT * draw()     # each (B,)
+    width, height = (1 + SCALE * draw(2)).T                            # each (B,)
     cos, sin = angle.cos(), angle.sin()
     turn = torch.stack([cos, -sin, sin, cos], dim=1).view(-1, 2, 2)    # (B, 2, 2)
     zero = torch.zeros_like(slant)
     stretch = torch.stack([width, slant, zero, height], dim=1).view(-1, 2, 2)  # (B, 2, 2)
     places = pixel_places(images)                                      # (H·W, 2)
     places = places @ (turn @ stretch).transpose(1, 2)                 # (B, H·W, 2)  (9)
-    places = places + SHIFT * draw(size, 1, 2)
+    places = places + SHIFT * draw(1, 2)
     return sample(images, places + bend(draw, images))
 
 
@@ -69,7 +71,7 @@ def bend(draw: callable, images: Tensor) -> Tensor:
         # uniform noise has variance 1/3; so the bend's own standard deviation becomes 1
         fields.append(bumps * (3**0.5 / bumps.square().sum(1, keepdim=True)).sqrt())
     down, across = fields                                              # (H, G) and (W, G)
-    noise = draw(len(images), 2, down.size(1), across.size(1))         # (B, 2, G, G)
+    noise = draw(2, down.size(1), across.size(1))                      # (B, 2, G, G)
     field = down @ noise @ across.T                                    # (B, 2, H, W)  (10)
     return ELASTIC * field.flatten(2).transpose(1, 2)                  # (B, H·W, 2)
 

@@ -75,6 +75,13 @@ def forgetful(model: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def likeness(one: Tensor, other: Tensor) -> float:
-    """Spearman's rank correlation of two maps: 1 for the same order of pixels, 0 for none."""
-    ranks = torch.stack([heat.flatten().argsort().argsort().double() for heat in (one, other)])
-    return float(torch.corrcoef(ranks)[0, 1])
+    """Spearman's rank correlation of two maps: 1 for the same order of pixels, 0 for none.
+
+    Equal values share their mean rank; a map that is the same everywhere is like no other.
+    """
+    ranks = []
+    for heat in (one, other):
+        _, place, count = heat.flatten().unique(return_inverse=True, return_counts=True)
+        middle = count.cumsum(0) - (count - 1) / 2
+        ranks.append(middle[place].double())
+    return float(torch.corrcoef(torch.stack(ranks))[0, 1].nan_to_num(0.0))

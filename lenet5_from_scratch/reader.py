@@ -45,7 +45,7 @@ class Reader:
                  for pair in zip(best.indices.tolist(), best.values.tolist())]
         text = "".join(next(iter(best)) for best in found)
         if self.detector:
-            seen = score(logits, self.detector["kind"])
+            seen = score(self.model, self.config, np.stack(images))    # (D,)
             odd = int((seen < self.detector["threshold"]).sum())
             if odd:
                 what = "this" if len(images) == 1 else f"{odd} of {len(images)} parts"

@@ -193,7 +193,8 @@ def report(run: Run, data: Data) -> None:
     pictures.draw_confusion(data.test.labels, logits, data.classes, out / "confusion.png")
     print(f"test error {error:.2%} on {len(data.test.labels):,} pictures, with the weights of "
           f"epoch {best['epoch']}")
-    print(f"what is no digit is told from digits with an AUROC of {detector['auroc']:.3f}")
+    print(f"letters and blanks are told from it with AUROCs of {detector['letters']:.3f} and "
+          f"{detector['blanks']:.3f}")
     print("wrote best.pt, checkpoint.pt, confusion.png, loss.png, metrics.csv, mistakes.png")
     where = console.from_here(out / "best.pt")
     print(f"next: python inference.py --checkpoint {where} --image YOUR_PICTURE")
