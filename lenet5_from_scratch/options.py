@@ -11,8 +11,8 @@ from data import NAMES
 from model import ACTIVATIONS, STARTS
 
 RECIPES = {
-    "large": {"epochs": 40, "batch_size": 64, "lr": 4e-3, "weight_decay": 2e-2,
-              "dropout": 0.0, "augment": 1.0, "smoothing": 0.05},
+    "large": {"epochs": 30, "batch_size": 64, "lr": 3e-3, "weight_decay": 2e-2,
+              "dropout": 0.0, "augment": 0.8, "smoothing": 0.02},
     "small": {"epochs": 60, "batch_size": 32, "lr": 4e-3, "weight_decay": 5e-2,
               "dropout": 0.1, "augment": 1.0, "smoothing": 0.05},
 }
@@ -20,7 +20,7 @@ SMALL = 10_000  # pictures; with fewer, an epoch has few steps and more of them 
 RATES = {"sgd": 10}    # SGD's rate is that many times AdamW's, whose steps have a fixed size
 # Kept by --resume: the rate is a function of the step and of how many there will be.
 FIXED = ("data", "batch_size", "epochs", "seed", "quick", "out_dir", "optimizer", "schedule",
-         "activation", "batch_norm", "dropout", "init", "augment", "tune")
+         "activation", "batch_norm", "dropout", "init", "augment")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -114,6 +114,7 @@ class Run:
         rate = self.args.lr * rate_share(self.args.schedule, progress)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        self.optimizer.param_groups[0]["weight_decay"] = self.args.weight_decay
         return rate
 
     def finish_epoch(self, validation: Part, rate: float) -> None:

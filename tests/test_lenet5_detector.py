@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import math
 
 import numpy as np
 import pytest
@@ -16,52 +15,7 @@ lenet5 = load("lenet5_from_scratch")
 detector, measures, checkpoint = lenet5.detector, lenet5.measures, lenet5.checkpoint
 Part = lenet5.data.Part
 
-KINDS = ("energy", "probability")
 CONFIG = {"classes": list("0123456789"), "mean": 0.25, "std": 0.5}
-
-
-# ---------------------------------------------------------------- scores
-
-
-def by_hand(row: list[float], kind: str) -> float:
-    """The score of one picture's logits, with Python's own numbers."""
-    if kind == "energy":
-        return math.log(sum(math.exp(logit) for logit in row))
-    return math.exp(max(row)) / sum(math.exp(logit) for logit in row)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_scores_are_those_of_the_formulas(kind):
-    logits = torch.randn(50, 10, dtype=torch.float64) * 5
-    expected = [by_hand(row, kind) for row in logits.tolist()]
-    assert detector.score(logits, kind).tolist() == pytest.approx(expected, rel=1e-12)
-
-
-def test_scores_of_two_examples():
-    logits = torch.tensor([[0.0, 0.0], [math.log(3), 0.0]], dtype=torch.float64)
-    energy, probability = (detector.score(logits, kind).tolist() for kind in KINDS)
-    assert energy == pytest.approx([math.log(2), math.log(4)])
-    assert probability == pytest.approx([0.5, 0.75])
-
-
-def test_the_energy_grows_with_all_logits_and_the_probability_with_their_differences():
-    logits = torch.randn(20, 10, dtype=torch.float64)
-    higher = logits + 7
-    assert torch.allclose(detector.score(higher, "energy"),
-                          detector.score(logits, "energy") + 7)
-    assert torch.allclose(detector.score(higher, "probability"),
-                          detector.score(logits, "probability"))
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("size", [1e2, 1e4, 1e30])
-def test_scores_of_enormous_logits_are_numbers(kind, size):
-    row = [size, -size, 0.0, size / 2]
-    logits = torch.tensor([row, [-size] * 4, [size] * 4])
-    found = detector.score(logits, kind)
-    expected = [size, -size, size] if kind == "energy" else [1.0, 0.25, 0.25]
-    assert torch.isfinite(found).all()
-    assert found.tolist() == pytest.approx(expected, rel=0.02)
 
 
 # ---------------------------------------------------------------- the area under the curve
@@ -107,6 +61,9 @@ class Linear(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         return self.dropout(images.flatten(1)) @ self.weight.T
 
+    def probabilities(self, logits: Tensor) -> Tensor:
+        return logits.softmax(1)
+
 
 class KnowsAMark(nn.Module):
     """Sure of pictures with full ink in two corners, and of no other; or of all others."""
@@ -120,6 +77,9 @@ class KnowsAMark(nn.Module):
         logits = torch.zeros(len(images), 10)
         logits[:, 3] = 10 * (marked != self.wrongly)
         return logits + self.weight
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        return logits.softmax(1)
 
 
 def validation(count: int = 300) -> object:
@@ -140,6 +100,53 @@ def test_logits_are_those_of_standardised_pictures_without_dropout():
         assert torch.allclose(found, expected, atol=1e-5)
 
 
+# ---------------------------------------------------------------- scores
+
+
+def test_the_score_is_the_mean_belief_over_bent_copies_of_the_likeliest_class():
+    """The picture as it is counts as one of the copies."""
+    model, images = Linear(), validation(12).images
+    copies = [images.float()] + [lenet5.augment.distort(images, 1.0, seed)
+                                 for seed in range(detector.COPIES - 1)]
+    beliefs = [detector.logits_of(model, CONFIG, copy).softmax(1) for copy in copies]
+    expected = sum(beliefs).div(detector.COPIES).max(1).values
+    found = detector.score(model, CONFIG, images)
+    assert found.shape == (12,) and found == pytest.approx(expected, abs=1e-6)
+    assert torch.equal(found, detector.score(model, CONFIG, images.numpy()))
+    assert ((0.1 <= found) & (found <= 1)).all()
+    assert detector.COPIES > 1 and not torch.allclose(found, beliefs[0].max(1).values)
+
+
+def test_what_changes_its_class_with_every_bend_scores_low():
+    """A network that is always sure, but of another class each time, is believed by half."""
+
+    class Fickle(Linear):
+        """Sure of class 0, 1, 2, … in turn."""
+
+        calls = 0
+
+        def forward(self, images: Tensor) -> Tensor:
+            logits = torch.full((len(images), 10), -100.0)
+            logits[:, self.calls % 10] = 100.0
+            self.calls += 1
+            return logits
+
+    found = detector.score(Fickle(), CONFIG, validation(3).images)
+    assert found.tolist() == pytest.approx([1 / detector.COPIES] * 3)
+
+
+@pytest.mark.parametrize("size", [1e2, 1e4, 1e30])
+def test_scores_of_enormous_logits_are_numbers(size):
+    model = Linear()
+    with torch.no_grad():
+        model.weight.mul_(size)
+    found = detector.score(model, CONFIG, validation(20).images)
+    assert torch.isfinite(found).all() and ((0.1 <= found) & (found <= 1)).all()
+
+
+# ---------------------------------------------------------------- the threshold
+
+
 @pytest.fixture(scope="module")
 def measured() -> dict:
     """What is measured of the linear network."""
@@ -147,16 +154,15 @@ def measured() -> dict:
 
 
 def test_what_is_measured_is_plain_and_can_be_saved(measured):
-    assert set(measured) == {"kind", "threshold", "auroc", "letters", "blanks"}
-    assert measured["kind"] in KINDS
-    assert all(type(measured[name]) is float for name in set(measured) - {"kind"})
+    assert set(measured) == {"threshold", "auroc", "letters", "blanks"}
+    assert all(type(number) is float for number in measured.values())
     assert json.loads(json.dumps(measured)) == measured
     assert checkpoint.digest(measured)                            # raises on anything else
 
 
 def test_the_threshold_warns_of_the_promised_share_of_validation_digits(measured):
     part = validation()
-    scores = detector.score(detector.logits_of(Linear(), CONFIG, part.images), measured["kind"])
+    scores = detector.score(Linear(), CONFIG, part.images)
     warned = (scores < measured["threshold"]).float().mean().item()
     assert 0 < detector.REFUSED <= 0.05
     assert abs(warned - detector.REFUSED) <= 1 / len(part.labels)
@@ -164,11 +170,10 @@ def test_the_threshold_warns_of_the_promised_share_of_validation_digits(measured
 
 def test_the_areas_are_those_of_letters_of_blanks_and_of_both(measured):
     """By brute force over the same drawn pictures; the whole lies between its two parts."""
-    logits = {name: detector.logits_of(Linear(), CONFIG, images) for name, images in (
+    scores = {name: detector.score(Linear(), CONFIG, images) for name, images in (
         ("inside", validation().images),
         ("letters", lenet5.generate_test_digits.letters(10, 0)),
         ("blanks", lenet5.generate_test_digits.blanks(260, 0)))}
-    scores = {name: detector.score(rows, measured["kind"]) for name, rows in logits.items()}
     scores["auroc"] = torch.cat([scores["letters"], scores["blanks"]])
     for name in ("letters", "blanks", "auroc"):
         one, other = scores["inside"][:, None], scores[name]
@@ -179,7 +184,10 @@ def test_the_areas_are_those_of_letters_of_blanks_and_of_both(measured):
 
 
 @pytest.mark.parametrize(("wrongly", "area"), [(False, 1.0), (True, 0.0)])
-def test_a_network_that_is_sure_of_digits_alone_has_an_area_of_1_else_of_0(wrongly, area):
+def test_a_network_that_is_sure_of_digits_alone_has_an_area_of_1_else_of_0(wrongly, area,
+                                                                           monkeypatch):
+    """Pictures stay as they are here, so that their marks stay in the corners."""
+    monkeypatch.setattr(detector, "distort", lambda images, strength, seed: images.float())
     found = detector.measure(KnowsAMark(wrongly), CONFIG, validation())
     assert found["auroc"] == found["letters"] == found["blanks"] == area
 

@@ -213,6 +213,24 @@ def test_likeness_of_examples():
     assert isinstance(explain.likeness(one, one), float)
 
 
+def test_likeness_of_maps_with_many_equal_values():
+    """Grad-CAM is zero over large areas: pixels that are equal share a rank."""
+    one, other = torch.zeros(28, 28), torch.zeros(28, 28)
+    one[0, 0] = other[27, 27] = 1.0
+    assert explain.likeness(one, other) == pytest.approx(-1 / 783, abs=1e-9)
+    assert explain.likeness(one, one) == pytest.approx(1)
+    for seed in range(5):
+        generator = torch.Generator().manual_seed(seed)
+        maps = [torch.randn(28, 28, generator=generator).clamp(min=0) for _ in range(2)]
+        expected = spearmanr(*(heat.flatten() for heat in maps)).statistic
+        assert explain.likeness(*maps) == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_map_that_is_the_same_everywhere_is_like_no_other():
+    flat = torch.zeros(28, 28)
+    assert explain.likeness(flat, torch.rand(28, 28)) == explain.likeness(flat, flat) == 0
+
+
 @pytest.fixture(scope="module")
 def trained(quick_run) -> SimpleNamespace:
     """A network that has learned from a smoke run, with its test set."""

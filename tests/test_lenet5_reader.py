@@ -294,23 +294,28 @@ def test_an_answer_holds_the_three_best_classes_of_each_digit(trained, tmp_path)
     assert reader.believe(images) == pytest.approx(belief.amax(1).numpy(), abs=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["energy", "probability"])
-def test_a_digit_is_doubted_if_and_only_if_its_score_is_too_low(kind, trained, tmp_path):
-    images = parts_of(picture("7", "plain", tmp_path / "seven.png"))
-    seen = lenet5.detector.score(logits(reader_of(trained), images), kind).item()
+def scores(trained: Path, images: list[np.ndarray]) -> torch.Tensor:
+    """How digit-like the network finds the parts of a picture."""
+    reader = reader_of(trained)
+    return lenet5.detector.score(reader.model, reader.config, np.stack(images))
+
+
+@pytest.mark.parametrize("label", ["7", "2"])
+def test_a_digit_is_doubted_if_and_only_if_its_score_is_too_low(label, trained, tmp_path):
+    images = parts_of(picture(label, "plain", tmp_path / "digit.png"))
+    seen = scores(trained, images).item()
     for threshold, doubted in ((seen - 1e-3, False), (seen + 1e-3, True)):
-        detector = {"kind": kind, "threshold": threshold}
+        detector = {"threshold": threshold}
         warning = reader_of(trained, detector=detector).answer(images)["warning"]
         assert warning == ("this may be no digit" if doubted else None)
 
 
 def test_a_doubted_number_says_how_many_of_its_digits_are_odd(trained, tmp_path):
     images = parts_of(picture("1998", "plain", tmp_path / "number.png"))
-    scores = lenet5.detector.score(logits(reader_of(trained), images), "energy").sort().values
+    seen = scores(trained, images).sort().values
+    edges = torch.cat([seen[:1] - 1, seen, seen[-1:] + 1])
     for count in range(5):
-        edges = torch.cat([scores[:1] - 1, scores, scores[-1:] + 1])
-        between = edges[count : count + 2].mean().item()
-        detector = {"kind": "energy", "threshold": between}
+        detector = {"threshold": edges[count : count + 2].mean().item()}
         warning = reader_of(trained, detector=detector).answer(images)["warning"]
         assert warning == (f"{count} of 4 parts may be no digit" if count else None)
 
@@ -326,7 +331,7 @@ def test_a_network_of_other_things_than_digits_does_not_split_a_picture(trained,
     numbers, stages = reader_of(trained).read(path)
     assert len(numbers["digits"]) == 2 and any("2 digits" in name for name in stages)
     things = [f"thing {number}" for number in range(10)]
-    detector = {"kind": "probability", "threshold": 1.1}
+    detector = {"threshold": 1.1}
     answer, stages = reader_of(trained, classes=things, detector=detector).read(path)
     assert len(answer["digits"]) == 1 and answer["text"] in things
     assert answer["warning"] == "this may be no known class"

@@ -343,12 +343,8 @@ def test_the_detector_in_the_best_checkpoint_was_measured_with_its_weights(quick
     config, validation = best["config"], lenet5.data.embedded_digits().validation
     net = lenet5.model.build(config)
     net.load_state_dict(best["model"])
-    with torch.no_grad():
-        logits = net.eval()(lenet5.data.to_input(validation.images, config["mean"],
-                                                 config["std"]))
-    found = config["detector"]
-    scores = {"energy": logits.exp().sum(1).log(), "probability": logits.softmax(1).amax(1)}
-    below = (scores[found["kind"]] < found["threshold"]).double().mean().item()
+    found, scores = config["detector"], lenet5.detector.score(net, config, validation.images)
+    below = (scores < found["threshold"]).double().mean().item()
     assert 0 < below <= 0.02
     assert all(0.5 < found[name] <= 1 for name in ("auroc", "letters", "blanks"))
 
@@ -450,8 +446,7 @@ def test_resuming_a_finished_run_changes_nothing_and_says_so(straight, few, caps
     "flags",
     [("--epochs", 9), ("--seed", 5), ("--batch-size", 16), ("--data", "mnist"),
      ("--optimizer", "sgd"), ("--schedule", "cosine"), ("--activation", "tanh"),
-     ("--no-batch-norm",), ("--dropout", 0.1), ("--init", "pytorch"), ("--augment", 0),
-     ("--tune", 3)],
+     ("--no-batch-norm",), ("--dropout", 0.1), ("--init", "pytorch"), ("--augment", 0)],
     ids=lambda flags: flags[0],
 )
 def test_a_resumed_run_keeps_what_its_steps_depend_on(flags, straight, few, capsys):
@@ -469,6 +464,13 @@ def test_a_resumed_run_may_have_another_rate(few, tmp_path, cut_after):
               for number in (1, 2, 3)]
     rates = [float(row["lr"]) for row in rows(tmp_path)]
     assert rates == pytest.approx([0.004 * shares[0], 0.002 * shares[1], 0.002 * shares[2]])
+
+
+def test_a_resumed_run_may_have_another_decay(few, tmp_path, cut_after):
+    cut_after(PER_EPOCH + 1, tmp_path, *FLAGS, "--weight-decay", 0.1)
+    assert resume(tmp_path, "--weight-decay", 0.7) == 0
+    groups = lenet5.checkpoint.load(tmp_path / "checkpoint.pt")["optimizer"]["param_groups"]
+    assert [group["weight_decay"] for group in groups] == [0.7, 0]
 
 
 @pytest.mark.parametrize("part", ["train", "validation", "test"])
