@@ -9,6 +9,7 @@ J. Platt, "Best Practices for Convolutional Neural Networks", 2003.
 # B pictures in a batch, H height, W width, G knots of the elastic grid in each direction
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +33,14 @@ def distort(images: Tensor, strength: float, seed: int) -> Tensor:
     """
     if strength == 0:
         return images.float()
+    return sample(images, new_places(images, strength, seed))
+
+
+def new_places(images: Tensor, strength: float, seed: int) -> Tensor:
+    """Where in its old picture each pixel of the new ones comes from, (B, H·W, 2).
+
+    Columns and rows from the picture's centre; only the size of `images` (B, H, W) matters.
+    """
     size, generator = len(images), torch.Generator(images.device).manual_seed(seed)
     much = strength * torch.rand(size, generator=generator, device=images.device)    # (B,)
 
@@ -48,8 +57,7 @@ def distort(images: Tensor, strength: float, seed: int) -> Tensor:
     stretch = torch.stack([width, slant, zero, height], dim=1).view(-1, 2, 2)  # (B, 2, 2)
     places = pixel_places(images)                                      # (H·W, 2)
     places = places @ (turn @ stretch).transpose(1, 2)                 # (B, H·W, 2)  (9)
-    places = places + SHIFT * draw(1, 2)
-    return sample(images, places + bend(draw, images))
+    return places + SHIFT * draw(1, 2) + bend(draw, images)            # (B, H·W, 2)
 
 
 def pixel_places(images: Tensor) -> Tensor:
@@ -60,7 +68,7 @@ def pixel_places(images: Tensor) -> Tensor:
     return torch.cartesian_prod(rows, columns).flip(1)                 # (H·W, 2)
 
 
-def bend(draw: callable, images: Tensor) -> Tensor:
+def bend(draw: Callable[..., Tensor], images: Tensor) -> Tensor:
     """A smooth random displacement of each pixel: knots moved at random, blurred between."""
     fields = []
     for pixels in images.shape[1:]:

@@ -12,7 +12,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from augment import distort
+from augment import new_places, sample
 from data import Part, to_input
 from generate_test_digits import blanks, letters
 
@@ -29,9 +29,13 @@ def logits_of(model: nn.Module, config: dict, images: np.ndarray | Tensor) -> Te
 
 
 def score(model: nn.Module, config: dict, images: np.ndarray | Tensor) -> Tensor:
-    """How digit-like pictures (N, 28, 28) are to the network, 0 to 1: higher is more."""
+    """How digit-like pictures (N, 28, 28) are to the network, 0 to 1: higher is more.
+
+    Every picture is bent in the same seven ways, so its score does not depend on the others.
+    """
     images = torch.as_tensor(images)
-    copies = [images] + [distort(images, 1.0, seed) for seed in range(COPIES - 1)]
+    ways = new_places(images[:1].expand(COPIES - 1, -1, -1), 1.0, seed=0)
+    copies = [images] + [sample(images, way.expand(len(images), -1, -1)) for way in ways]
     beliefs = [model.probabilities(logits_of(model, config, copy)) for copy in copies]
     mean = torch.stack(beliefs).mean(0)                                # (N, K)  (11)
     return mean.amax(1)                                                # (N,)  (12)

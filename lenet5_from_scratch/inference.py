@@ -57,30 +57,27 @@ def read_files(reader: Reader, files: list[Path], out: Path, as_json: bool) -> i
 
 def evaluate_files(reader: Reader, files: list[Path], as_json: bool) -> int:
     """The share of files read as their names begin, by style: LABEL_STYLE_ANYTHING.png."""
-    rows = []
-    for file in files:
-        label, *rest = file.stem.split("_")
-        if not rest:
-            raise console.Refusal(f"{file.name} does not say what it shows: name your files "
-                                  "LABEL_STYLE_NUMBER.png")
+    named = [(file, *file.stem.split("_")) for file in files]
+    nameless = next((file for file, *words in named if len(words) < 2), None)
+    if nameless:
+        raise console.Refusal(f"{nameless.name} does not say what it shows: name your files "
+                              "LABEL_STYLE_NUMBER.png")
+    table, failures = {}, 0
+    for file, label, style, *_ in named:
         try:
             right = reader.read(file)[0]["text"] == label
         except (ValueError, OSError) as error:
             console.say(f"error: {error}")
-            right = False
-        rows.append((rest[0], right))
-    table = {}
-    for style in dict.fromkeys(style for style, _ in rows):
-        results = [right for name, right in rows if name == style]
-        table[style] = {"right": sum(results), "of": len(results)}
-    table["all"] = {"right": sum(right for _, right in rows), "of": len(rows)}
+            failures, right = failures + 1, False
+        for row in (table.setdefault(style, [0, 0]), table.setdefault("", [0, 0])):
+            row[0], row[1] = row[0] + right, row[1] + 1
+    table["all"] = table.pop("")
     if as_json:
-        print(json.dumps(table))
+        print(json.dumps({style: {"right": r, "of": n} for style, (r, n) in table.items()}))
     else:
-        for style, row in table.items():
-            share = row["right"] / row["of"]
-            print(f"{style:14} {row['right']:4} of {row['of']:4}  {share:7.1%}")
-    return 0
+        for style, (right, count) in table.items():
+            print(f"{style:14} {right:4} of {count:4}  {right / count:7.1%}")
+    return int(failures > 0)
 
 
 def read_test(reader: Reader, args: argparse.Namespace) -> int:
@@ -89,7 +86,10 @@ def read_test(reader: Reader, args: argparse.Namespace) -> int:
     if args.test:
         loss, error, logits = evaluate(reader.model, test, reader.config)
         ece = calibration(logits.softmax(1), test.labels).error
-        print(f"test error {error:.2%}, loss {loss:.4f}, expected calibration error {ece:.3f}, "
+        found = {"data": name, "pictures": len(test.labels), "error": error, "loss": loss,
+                 "calibration_error": ece}
+        print(json.dumps(found) if args.json else
+              f"test error {error:.2%}, loss {loss:.4f}, expected calibration error {ece:.3f}, "
               f"on {len(test.labels):,} pictures of {name}")
         return 0
     if args.index >= len(test.labels):
@@ -98,8 +98,9 @@ def read_test(reader: Reader, args: argparse.Namespace) -> int:
     answer, truth = reader.answer([image]), reader.config["classes"][test.labels[args.index]]
     strip = args.out / f"test_{args.index}.png"
     pictures.draw_strip({"test picture": image / 255}, in_words(answer), strip)
-    print(f"test picture {args.index} of {name}, a {truth}: {in_words(answer)}; drawn in "
-          f"{console.from_here(strip)}")
+    print(json.dumps({"index": args.index, "truth": truth, **answer, "strip": str(strip)})
+          if args.json else f"test picture {args.index} of {name}, a {truth}: "
+          f"{in_words(answer)}; drawn in {console.from_here(strip)}")
     return 0
 
 
@@ -118,6 +119,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     console.add_data_flags(parser, NAMES, default=None)
     args = parser.parse_args(argv)
+    if args.evaluate and not args.evaluate[0].is_dir():
+        raise console.Refusal(f"there is no folder {args.evaluate[0]}: draw one with python "
+                              "generate_test_digits.py")
     files = files_in(args.image or args.evaluate or [])
     model, config = checkpoint.open_model(args.checkpoint, NAME, build,
                                           devices.choose(args.device))

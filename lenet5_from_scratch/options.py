@@ -63,7 +63,10 @@ def parse(argv: list[str] | None, folder: str) -> tuple[argparse.Namespace, dict
 
 
 def set_defaults(args: argparse.Namespace, pictures: int) -> None:
-    """What the flags leave open follows from the number of training pictures."""
+    """What the flags leave open follows from the number of training pictures.
+
+    Raises Refusal if batches are too small for batch normalisation.
+    """
     recipe = dict(RECIPES["small" if pictures < SMALL else "large"])
     recipe["lr"] *= RATES.get(args.optimizer, 1)
     if args.quick:
@@ -71,5 +74,8 @@ def set_defaults(args: argparse.Namespace, pictures: int) -> None:
     for name, value in recipe.items():
         if getattr(args, name) is None:
             setattr(args, name, value)
+    if args.batch_size == 1 and args.batch_norm:
+        raise console.Refusal("batch normalisation needs two pictures a batch: use a larger "
+                              "--batch-size, or --no-batch-norm")
     args.patience = args.patience or max(1, args.epochs // 2)
     args.log_every = args.log_every or -(-args.epochs // 15)

@@ -52,7 +52,8 @@ def draw_curves(metrics: Path, path: Path) -> None:
     save(figure, path)
 
 
-def draw_parallel(table: dict[str, list[float]], errors: list[float], path: Path) -> None:
+def draw_parallel(table: dict[str, list[float]], errors: list[float], winner: int,
+                  path: Path) -> None:
     """Each trial of a search as a line through its settings, coloured by its error (%)."""
     figure = Figure(figsize=(8, 3.6), layout="constrained")
     axis = figure.subplots()
@@ -66,7 +67,7 @@ def draw_parallel(table: dict[str, list[float]], errors: list[float], path: Path
     colours = colormaps["viridis_r"](np.array(heights[-1]) * 0.9)
     for trial in order:
         axis.plot([height[trial] for height in heights], color=colours[trial],
-                  linewidth=2.5 if trial == order[-1] else 1.2)
+                  linewidth=3 if trial == winner else 1.2)
     for place, (name, values) in enumerate(columns.items()):
         axis.axvline(place, color="grey", linewidth=0.6)
         for height, value in ((-0.07, min(values)), (1.04, max(values))):
@@ -155,6 +156,8 @@ def draw_features(planes: dict[str, np.ndarray], labels: Tensor, classes: list[s
     for axis, (title, points) in zip(figure.subplots(1, len(planes)), planes.items()):
         axis.scatter(*points.T, c=colours, s=6, linewidths=0)
         for label, name in enumerate(classes):
+            if not (labels == label).any():
+                continue
             place = np.median(points[labels.numpy() == label], axis=0)
             axis.text(*place, name, ha="center", va="center", fontsize=13, weight="bold")
         axis.set(title=title, xticks=[], yticks=[])

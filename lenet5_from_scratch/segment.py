@@ -45,8 +45,10 @@ def digits(ink: np.ndarray, believe: Believe) -> list[np.ndarray]:
     `believe` says of finished pictures (28, 28) how sure their reading is, 0 to 1. Raises
     ValueError if there is nothing but specks.
     """
-    found = []
-    for piece in _pieces(ink):
+    found, pieces = [], _pieces(ink)
+    if not pieces:
+        raise ValueError("there are only specks: write larger, or cut the picture out")
+    for piece in pieces:
         found += _cut(piece, believe) if piece.shape[1] > WIDE * piece.shape[0] else [piece]
     return found
 

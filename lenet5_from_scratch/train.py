@@ -39,6 +39,12 @@ def shuffled(count: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(count, generator=generator)                  # (N,)
 
 
+def batches_of(order: Tensor, size: int) -> tuple[Tensor, ...]:
+    """The order (N,) in batches; a last one of a single picture is left out: (2) needs two."""
+    batches = order.split(size)
+    return batches[:-1] if len(batches[-1]) == 1 < size else batches
+
+
 @torch.no_grad()
 def evaluate(model: nn.Module, part: Part, config: dict) -> tuple[float, float, Tensor]:
     """Mean loss in nats, error rate from 0 to 1, and the logits (N, K), on the CPU."""
@@ -74,7 +80,7 @@ class Run:
                                   "new one")
         self.model = build(self.config).to(device)
         self.optimizer = make_optimizer(self.model, args)
-        self.batches = -(-len(data.train.labels) // args.batch_size)
+        self.batches = len(batches_of(data.train.labels, args.batch_size))
         self.step = self.epoch = self.batch = self.best_epoch = 0
         self.loss_sum, self.best, self.seconds = 0.0, None, 0.0
         if saved:
@@ -109,7 +115,7 @@ class Run:
         })
 
     def set_rate(self) -> float:
-        """The learning rate of this step, a function of the step alone."""
+        """Set the learning rate of this step, a function of the step alone, and return it."""
         progress = self.step / (self.args.epochs * self.batches)
         rate = self.args.lr * rate_share(self.args.schedule, progress)
         for group in self.optimizer.param_groups:
@@ -117,9 +123,10 @@ class Run:
         self.optimizer.param_groups[0]["weight_decay"] = self.args.weight_decay
         return rate
 
-    def finish_epoch(self, validation: Part, rate: float) -> None:
+    def finish_epoch(self, validation: Part) -> None:
         """Validate, write a row, and save the checkpoints; print a line if it is due."""
         self.epoch, self.batch = self.epoch + 1, 0
+        rate = self.optimizer.param_groups[0]["lr"]        # of the last step
         loss, error, _ = evaluate(self.model, validation, self.config)
         seconds = time.monotonic() - self.started
         row = dict(zip(COLUMNS, (self.epoch, self.step, rate, self.loss_sum / self.batches,
@@ -142,7 +149,7 @@ def train(run: Run, data: Data, stop: console.Stop) -> None:
     model.train()
     while not run.done:
         order = shuffled(len(labels), args.seed, run.epoch).to(run.device)
-        left = order.split(args.batch_size)[run.batch :]
+        left = batches_of(order, args.batch_size)[run.batch :]
         for chosen in tqdm(left, f"epoch {run.epoch + 1}", leave=False, disable=None):
             rate = run.set_rate()
             seen = distort(images[chosen], args.augment, args.seed * 1_000_003 + run.step)
@@ -158,7 +165,7 @@ def train(run: Run, data: Data, stop: console.Stop) -> None:
             run.loss_sum += loss.item()
             if stop.requested:
                 return run.save("checkpoint.pt")
-        run.finish_epoch(data.validation, rate)
+        run.finish_epoch(data.validation)
 
 
 def restore_best(run: Run) -> dict:

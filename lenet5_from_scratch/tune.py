@@ -11,6 +11,7 @@ import argparse
 import csv
 import math
 import os
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 
 import console
+import options
 import pictures
 from data import Data, Part
 
@@ -34,8 +36,11 @@ HEAD = "rung  trial  epochs       lr  batch   decay  dropout  augment  validatio
 Attempt = Callable[..., object]
 
 
-def settings(seed: int, trial: int) -> dict[str, float]:
-    """The settings of a trial: a function of seed and number alone, rounded to be typed."""
+def settings(seed: int, trial: int, optimizer: str = "adamw") -> dict[str, float]:
+    """The settings of a trial: a function of seed and number alone, rounded to be typed.
+
+    SGD's rates are ten times AdamW's, as in `options.RATES`.
+    """
     rng = np.random.default_rng((seed, trial))
 
     def between(low: float, high: float, logarithmic: bool = True) -> float:
@@ -44,7 +49,8 @@ def settings(seed: int, trial: int) -> dict[str, float]:
         drawn = rng.uniform(low, high)
         return float(f"{math.exp(drawn) if logarithmic else drawn:.2g}")
 
-    return {"lr": between(5e-4, 2e-2), "batch_size": int(rng.choice(BATCHES)),
+    times = options.RATES.get(optimizer, 1)
+    return {"lr": between(5e-4 * times, 2e-2 * times), "batch_size": int(rng.choice(BATCHES)),
             "weight_decay": between(1e-3, 0.5), "dropout": between(0, 0.5, False),
             "augment": between(0, 1.5, False)}
 
@@ -76,7 +82,7 @@ def search(args: argparse.Namespace, data: Data, device: torch.device,
         for rung, (count, epochs) in enumerate(plan):
             alive = alive[:count]
             for trial in alive:
-                chosen = settings(args.seed, trial)
+                chosen = settings(args.seed, trial, args.optimizer)
                 mine = argparse.Namespace(**{**vars(args), **chosen, "epochs": epochs,
                                              "patience": epochs})
                 row = identity(mine, rung, trial, digest)
@@ -107,7 +113,9 @@ def outcome(attempt: Attempt, args: argparse.Namespace, data: Data, device: torc
     started = time.monotonic()
     try:
         error, loss = attempt(args, data, device, stop).best or (1.0, math.inf)
-    except console.Refusal:
+    except console.Refusal as why:
+        if "not finite" not in str(why):       # a full disk is no fault of the settings
+            raise
         error, loss = 1.0, math.inf
     return {"validation_error": f"{error:.6f}", "validation_loss": f"{loss:.6f}",
             "seconds": f"{time.monotonic() - started:.1f}"}
@@ -135,7 +143,11 @@ def read(board: Path) -> dict[tuple[int, int], dict[str, str]]:
         if tuple(reader.fieldnames or ()) != COLUMNS:
             raise console.Refusal(f"{console.from_here(board)} is no leaderboard of this "
                                   "version: delete it, or choose another --out-dir")
-        return {(int(row["rung"]), int(row["trial"])): row for row in reader}
+        try:
+            return {(int(row["rung"]), int(row["trial"])): row for row in reader}
+        except (TypeError, ValueError):
+            raise console.Refusal(f"{console.from_here(board)} is damaged: delete it, or "
+                                  "choose another --out-dir") from None
 
 
 def write(board: Path, rows: list[dict[str, str]]) -> None:
@@ -151,14 +163,27 @@ def write(board: Path, rows: list[dict[str, str]]) -> None:
 
 def finish(args: argparse.Namespace, rows: dict, winner: int) -> int:
     """Draw the search and say the command that trains the winner."""
-    first = [row for (rung, _), row in rows.items() if rung == 0]
+    first = [rows[0, trial] for trial in range(args.tune)]
     table = {name: [float(row[name]) for row in first] for name in SETTINGS}
     errors = [100 * float(row["validation_error"]) for row in first]
-    pictures.draw_parallel(table, errors, args.out_dir / "search.png")
+    pictures.draw_parallel(table, errors, winner, args.out_dir / "search.png")
     best = rows[RUNGS - 1, winner]
     print(f"trial {winner} is the best: validation error {float(best['validation_error']):.2%} "
           f"after {best['epochs']} epochs; wrote leaderboard.csv and search.png")
-    flags = [f"--{name.replace('_', '-')} {best[name]}" for name in SETTINGS]
-    print(f"next: python train.py --data {args.data} {' '.join(flags)} --epochs "
-          f"{args.epochs} --seed {args.seed}")
+    print(f"next: {command(args, best)}")
     return 0
+
+
+def command(args: argparse.Namespace, best: dict[str, str]) -> str:
+    """The command that trains with the settings of a row, for as long as the last rung."""
+    words = ["--data", args.data]
+    usual = options.parser()
+    for name in ("data_dir", "optimizer", "schedule", "activation", "init"):
+        if getattr(args, name) != usual.get_default(name):
+            words += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
+    for name in ("smoothing", *SETTINGS):
+        words += [f"--{name.replace('_', '-')}", best[name]]
+    words += ["--epochs", str(args.epochs), "--seed", str(args.seed)]
+    if not args.batch_norm:
+        words.append("--no-batch-norm")
+    return shlex.join(["python", "train.py", *words])

@@ -21,11 +21,13 @@ import devices
 import explain
 import pictures
 from data import NAMES, Part, load_test, to_input
+from generate_test_digits import STYLES, draw
 from measures import calibration
 from model import NAME, build
+from strokes import DIGITS
 from train import evaluate
 
-POINTS = 1_000       # test pictures in the planes: t-SNE needs some seconds for them
+POINTS = 1_000       # test pictures in the planes, drawn at random: t-SNE needs its time
 
 
 @torch.no_grad()
@@ -85,16 +87,20 @@ def draw_all(model: nn.Module, config: dict, test: Part, index: int, seed: int,
     pictures.draw_mistakes(test, logits, classes, out / "mistakes.png")
     measured = calibration(logits.softmax(1), test.labels)
     pictures.draw_calibration(measured, out / "calibration.png")
-    some = test.images[:POINTS]
-    pictures.draw_features(planes(model, config, some, seed), test.labels[:POINTS], classes,
-                           out / "features.png")
+    rng = np.random.default_rng(seed)
+    some = torch.from_numpy(rng.permutation(len(test.labels))[:POINTS])
+    pictures.draw_features(planes(model, config, test.images[some], seed), test.labels[some],
+                           classes, out / "features.png")
+    styles = {style: [np.asarray(draw(digit, style, rng)) for digit in DIGITS]
+              for style in STYLES}
+    pictures.draw_styles(styles, out / "styles.png")
     pictures.draw_filters(model, out / "filters.png")
     pictures.draw_maps(*stages(model, config, image), classes, out / "maps.png")
     target, found = explanations(model, config, image)
     title = f"why is this a {classes[target]}?"
     pictures.draw_explanations(image, found, title, out / "why.png")
-    return ["confusion.png", "mistakes.png", "calibration.png", "features.png", "filters.png",
-            "maps.png", "why.png"]
+    return ["confusion.png", "mistakes.png", "calibration.png", "features.png", "styles.png",
+            "filters.png", "maps.png", "why.png"]
 
 
 @console.one_line_errors
