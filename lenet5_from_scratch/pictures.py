@@ -63,11 +63,12 @@ def draw_parallel(table: dict[str, list[float]], errors: list[float], winner: in
         linear = name in ("dropout", "augment")
         values = np.array(values) if linear else np.log(np.maximum(values, 1e-9))
         heights.append((values - values.min()) / max(np.ptp(values), 1e-9))
-    order = np.argsort(errors)[::-1]                                   # the best lies on top
+    order = np.argsort(errors)[::-1]                                   # better ones lie on top
     colours = colormaps["viridis_r"](np.array(heights[-1]) * 0.9)
     for trial in order:
         axis.plot([height[trial] for height in heights], color=colours[trial],
-                  linewidth=3 if trial == winner else 1.2)
+                  linewidth=3 if trial == winner else 1.2,
+                  zorder=3 if trial == winner else 2)
     for place, (name, values) in enumerate(columns.items()):
         axis.axvline(place, color="grey", linewidth=0.6)
         for height, value in ((-0.07, min(values)), (1.04, max(values))):

@@ -106,8 +106,9 @@ def test_logits_are_those_of_standardised_pictures_without_dropout():
 def test_the_score_is_the_mean_belief_over_bent_copies_of_the_likeliest_class():
     """The picture as it is counts as one of the copies."""
     model, images = Linear(), validation(12).images
-    copies = [images.float()] + [lenet5.augment.distort(images, 1.0, seed)
-                                 for seed in range(detector.COPIES - 1)]
+    seven = [lenet5.augment.distort(image.expand(detector.COPIES - 1, -1, -1), 1.0, 0)
+             for image in images]
+    copies = [images.float(), *torch.stack(seven, dim=1)]
     beliefs = [detector.logits_of(model, CONFIG, copy).softmax(1) for copy in copies]
     expected = sum(beliefs).div(detector.COPIES).max(1).values
     found = detector.score(model, CONFIG, images)
@@ -115,6 +116,13 @@ def test_the_score_is_the_mean_belief_over_bent_copies_of_the_likeliest_class():
     assert torch.equal(found, detector.score(model, CONFIG, images.numpy()))
     assert ((0.1 <= found) & (found <= 1)).all()
     assert detector.COPIES > 1 and not torch.allclose(found, beliefs[0].max(1).values)
+
+
+def test_the_score_of_a_picture_does_not_depend_on_the_others():
+    model, images = Linear(), validation(12).images
+    together = detector.score(model, CONFIG, images)
+    alone = torch.cat([detector.score(model, CONFIG, image[None]) for image in images])
+    assert torch.allclose(together, alone, atol=1e-6)
 
 
 def test_what_changes_its_class_with_every_bend_scores_low():
@@ -187,7 +195,7 @@ def test_the_areas_are_those_of_letters_of_blanks_and_of_both(measured):
 def test_a_network_that_is_sure_of_digits_alone_has_an_area_of_1_else_of_0(wrongly, area,
                                                                            monkeypatch):
     """Pictures stay as they are here, so that their marks stay in the corners."""
-    monkeypatch.setattr(detector, "distort", lambda images, strength, seed: images.float())
+    monkeypatch.setattr(detector, "sample", lambda images, places: images.float())
     found = detector.measure(KnowsAMark(wrongly), CONFIG, validation())
     assert found["auroc"] == found["letters"] == found["blanks"] == area
 

@@ -419,18 +419,19 @@ def test_the_most_confident_mistakes_are_drawn_at_most_forty_of_them(wrong, show
 
 
 def test_each_trial_is_a_line_through_its_settings(drawn):
-    """Rates on a scale of powers, shares on a plain one; the best trial lies on top."""
+    """Rates on a scale of powers, shares on a plain one; the winner is thick and on top."""
     table = {"lr": [1e-4, 1e-3, 1e-2], "dropout": [0.0, 0.3, 0.4]}
     errors = [4.0, 1.0, 2.0]
-    pictures.draw_parallel(table, errors, Path("parallel.png"))
+    pictures.draw_parallel(table, errors, 2, Path("parallel.png"))
     (axis,) = drawn["parallel"].axes
     lines = [line for line in axis.lines if len(line.get_ydata()) == 3]
     found = sorted([list(line.get_ydata()) for line in lines])
     assert found == [pytest.approx(height, abs=1e-6) for height in
                      ([0.0, 0.0, 1.0], [0.5, 0.75, 0.0], [1.0, 1.0, 0.5])]
-    best = lines[-1]
-    assert list(best.get_ydata())[-1] == 0
-    assert all(best.get_linewidth() > line.get_linewidth() for line in lines[:-1])
+    assert list(lines[-1].get_ydata())[-1] == 0                  # better ones later
+    winner = max(lines, key=lambda line: line.get_linewidth())
+    assert winner.get_ydata() == pytest.approx([1.0, 1.0, 0.5])
+    assert all(winner.get_zorder() > line.get_zorder() for line in lines if line is not winner)
     assert len({tuple(matplotlib.colors.to_rgba(line.get_color())) for line in lines}) == 3
     words = [text.get_text() for text in axis.texts]
     assert [name for name in words if name in (*table, "error (%)")] == [*table, "error (%)"]
@@ -439,7 +440,7 @@ def test_each_trial_is_a_line_through_its_settings(drawn):
 
 
 def test_settings_that_never_change_can_be_drawn(drawn):
-    pictures.draw_parallel({"lr": [1e-3, 1e-3]}, [2.0, 2.0], Path("parallel.png"))
+    pictures.draw_parallel({"lr": [1e-3, 1e-3]}, [2.0, 2.0], 0, Path("parallel.png"))
     (axis,) = drawn["parallel"].axes
     assert all(np.isfinite(line.get_ydata()).all() for line in axis.lines)
 

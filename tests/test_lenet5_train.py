@@ -105,6 +105,29 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Callable:
     return say
 
 
+@pytest.mark.parametrize(("pictures", "batch", "sizes"), [
+    (100, 32, [32, 32, 32, 4]), (65, 32, [32, 32]), (64, 32, [32, 32]), (3, 1, [1, 1, 1])])
+def test_a_last_batch_of_one_picture_is_left_out(pictures, batch, sizes):
+    batches = lenet5.train.batches_of(torch.arange(pictures), batch)
+    assert [len(part) for part in batches] == sizes
+
+
+def test_a_last_batch_of_one_picture_stops_no_training(monkeypatch, tmp_path):
+    data = few_digits()
+    data = data._replace(train=Part(*(values[:65] for values in data.train)))
+    monkeypatch.setattr(lenet5.train, "load", lambda *_: data)
+    monkeypatch.setattr(lenet5.train, "report", lambda *_: None)
+    assert train(tmp_path, "--batch-size", 32, "--epochs", 2) == 0
+    assert [row["step"] for row in rows(tmp_path)] == ["2", "4"]
+
+
+def test_batches_of_one_are_refused_with_batch_normalisation(few, tmp_path, capsys):
+    assert train(tmp_path / "new", "--batch-size", 1) == 1
+    assert "needs two pictures a batch" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+    assert train(tmp_path, "--batch-size", 1, "--epochs", 1, "--no-batch-norm") == 0
+
+
 class StopAfter(lenet5.console.Stop):
     """Asks to stop after a number of steps, as a signal at that moment would."""
 
@@ -374,7 +397,7 @@ def test_two_runs_with_one_seed_are_identical_and_another_seed_differs(
         assert mine["train_loss"] != other["train_loss"]
 
 
-@pytest.mark.parametrize("cut", [1, PER_EPOCH + 2, 2 * PER_EPOCH + 1, STEPS - 1])
+@pytest.mark.parametrize("cut", [1, PER_EPOCH + 2, 2 * PER_EPOCH, STEPS - 1, STEPS])
 def test_a_run_cut_anywhere_and_resumed_is_the_uninterrupted_run(
     cut, straight, few, tmp_path, cut_after
 ):

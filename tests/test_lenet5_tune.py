@@ -177,12 +177,13 @@ def test_the_picture_shows_the_settings_and_errors_of_the_first_rung(tmp_path, m
     drawn = []
     monkeypatch.setattr(lenet5.pictures, "draw_parallel", lambda *args: drawn.append(args))
     searched(tmp_path)
-    table, errors, path = drawn[0]
+    table, errors, winner, path = drawn[0]
     chosen = [tune.settings(0, trial) for trial in range(TRIALS)]
     for name in tune.SETTINGS:
         assert table[name] == [settings[name] for settings in chosen]
     assert errors == pytest.approx([100 * Pretence.best(t, 2)[0] for t in range(TRIALS)])
     assert path == tmp_path / "search.png"
+    assert winner == int(board(tmp_path)[0]["trial"])
 
 
 @pytest.mark.parametrize("seed", [0, 4])
@@ -195,6 +196,36 @@ def test_the_command_that_is_printed_trains_the_winner(seed, tmp_path, capsys):
     args = options.parser().parse_args(words[2:])
     assert {name: getattr(args, name) for name in tune.SETTINGS} == tune.settings(seed, 0)
     assert (args.data, args.epochs, args.seed, args.tune) == ("digits", EPOCHS, seed, None)
+
+
+def test_the_command_that_is_printed_says_all_that_differs_from_the_default(tmp_path, capsys):
+    flags = ["--optimizer", "sgd", "--no-batch-norm", "--smoothing", 0.3, "--data-dir", "a b",
+             "--activation", "tanh", "--schedule", "cosine", "--init", "pytorch"]
+
+    def attempt(*_: object) -> Namespace:
+        return Namespace(best=(0.1, 0.1))
+
+    assert searched(tmp_path, *flags, attempt=attempt)[0] == 0
+    words = shlex.split(capsys.readouterr().out.splitlines()[-1].removeprefix("next: "))
+    args, asked = options.parser().parse_args(words[2:]), flags_of(tmp_path, *flags)
+    assert {name: getattr(args, name) for name in tune.SETTINGS} == tune.settings(0, 0, "sgd")
+    for name in ("data_dir", *tune.KEPT):
+        assert getattr(args, name) == getattr(asked, name), name
+
+
+def test_rates_of_sgd_are_ten_times_those_of_adamw():
+    rates = [[tune.settings(0, trial, name)["lr"] for trial in range(50)]
+             for name in ("adamw", "sgd")]
+    assert rates[1] == pytest.approx([10 * rate for rate in rates[0]], rel=0.05)
+
+
+def test_a_full_disk_stops_the_search_and_leaves_no_row(tmp_path):
+    def attempt(*_: object) -> None:
+        raise lenet5.console.Refusal("best.pt could not be saved (No space left on device)")
+
+    with pytest.raises(lenet5.console.Refusal, match="No space left"):
+        searched(tmp_path, attempt=attempt)
+    assert not (tmp_path / "leaderboard.csv").exists()
 
 
 def test_a_trial_is_given_its_settings_all_its_patience_and_no_test_pictures(tmp_path):
@@ -270,7 +301,8 @@ def test_a_search_killed_after_some_trials_goes_on_as_if_it_had_not_been(
     assert code == 0 and len(second.calls) == 16 - kept
     assert board(tmp_path) == board(finished)
     assert not set(second.calls) & set(first.calls)
-    assert (tmp_path / "search.png").exists()
+    one, other = (folder / "search.png" for folder in (tmp_path, finished))
+    assert one.read_bytes() == other.read_bytes()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -342,6 +374,13 @@ def test_a_file_that_is_no_leaderboard_is_refused_and_left_as_it_is(tmp_path):
     with pytest.raises(lenet5.console.Refusal, match="is no leaderboard of this version"):
         searched(tmp_path)
     assert (tmp_path / "leaderboard.csv").read_text() == "name,points\nAda,3\n"
+
+
+def test_a_damaged_leaderboard_is_refused(finished, tmp_path):
+    text = (finished / "leaderboard.csv").read_text().splitlines()
+    (tmp_path / "leaderboard.csv").write_text(f"{text[0]}\nnonsense\n")
+    with pytest.raises(lenet5.console.Refusal, match="is damaged"):
+        searched(tmp_path)
 
 
 def test_a_search_cannot_be_resumed_like_a_run(tmp_path, monkeypatch, capsys):
