@@ -27,6 +27,7 @@ WITHOUT = {   # what is taken out, and the flags that do it
     "ReLU (tanh instead)": ["--activation", "tanh"],
     "batch normalisation": ["--no-batch-norm"],
     "dropout": ["--dropout", "0"],
+    "nothing, dropout of 0.2": ["--dropout", "0.2"],
     "He's start (PyTorch's instead)": ["--init", "pytorch"],
     "AdamW (SGD instead)": ["--optimizer", "sgd"],
     "one-cycle (constant rate instead)": ["--schedule", "constant"],

@@ -35,6 +35,15 @@ BACKPROP_DATA, SCALING = f"{BACKPROP}/data.py", f"{BACKPROP}/scaling.py"
 RUN_TESTS, FILE_TESTS = "test_backprop_train.py", "test_backprop_checkpoint.py"
 SAMPLE_TESTS = "test_backprop_data.py"
 
+LENET5 = "lenet5_from_scratch"
+NETWORK, AUGMENT, EXPLAIN = (f"{LENET5}/{name}.py" for name in ("model", "augment", "explain"))
+OPTIMIZATION, LOOP, TUNE = (f"{LENET5}/{name}.py" for name in ("optimization", "train", "tune"))
+SEGMENT, DETECTOR = f"{LENET5}/segment.py", f"{LENET5}/detector.py"
+NETWORK_TESTS, AUGMENT_TESTS = "test_lenet5_model.py", "test_lenet5_augment.py"
+LOOP_TESTS, TUNE_TESTS = "test_lenet5_train.py", "test_lenet5_tune.py"
+READER_TESTS, DETECTOR_TESTS = "test_lenet5_reader.py", "test_lenet5_detector.py"
+EXPLAIN_TESTS, DRAWING_TESTS = "test_lenet5_explain.py", "test_lenet5_digits.py"
+
 MUTANTS = [
     # backprop: layers and losses
     Mutant(LAYERS, "grad @ self.parameters[\"weight\"].T",
@@ -141,4 +150,43 @@ MUTANTS = [
     # the data
     Mutant(f"{LENET}/data.py", "if len(classes) < 2", "if len(classes) < 1", DATA_TESTS),
     Mutant(f"{LENET}/download.py", "!= sha256:", "== \"\":", DATA_TESTS),
+    # lenet5: the network and its training
+    Mutant(NETWORK, "by_channel.var(1, correction=0)", "by_channel.var(1)", NETWORK_TESTS),
+    Mutant(NETWORK, "gain = 1 if layer is self.fc3 else 2", "gain = 2", NETWORK_TESTS),
+    Mutant(NETWORK, "self.dropout(self.activation(self.norm3(self.fc1(x))))",
+           "self.activation(self.norm3(self.fc1(x)))", NETWORK_TESTS),
+    Mutant(NETWORK, "label_smoothing=smoothing", "label_smoothing=0.0", NETWORK_TESTS),
+    Mutant(AUGMENT, "much = strength * torch.rand(size,", "much = strength * torch.rand(1,",
+           AUGMENT_TESTS),
+    Mutant(AUGMENT, "torch.stack([cos, -sin, sin, cos]", "torch.stack([cos, sin, -sin, cos]",
+           AUGMENT_TESTS),
+    Mutant(AUGMENT, "places @ (turn @ stretch).transpose(1, 2)", "places @ (turn @ stretch)",
+           AUGMENT_TESTS),
+    Mutant(OPTIMIZATION, "if p.ndim > 1],", "if p.ndim > 0],", LOOP_TESTS),
+    Mutant(OPTIMIZATION, "between(1 / 25, 1,", "between(1 / 10, 1,", LOOP_TESTS),
+    Mutant(LOOP, "args.seed * 1_000_003 + run.step)", "args.seed * 1_000_003 + run.epoch)",
+           LOOP_TESTS),
+    Mutant(LOOP, "            checkpoint.set_rng_state(saved[\"rng\"])\n", "", LOOP_TESTS),
+    Mutant(TUNE, "default_rng((seed, trial))", "default_rng(seed + trial)", TUNE_TESTS),
+    Mutant(TUNE, "    data = data._replace(test=Part(data.test.images[:0], "
+                 "data.test.labels[:0]))\n", "", TUNE_TESTS),
+    # lenet5: reading, doubting, explaining
+    Mutant(SEGMENT, "[:, low:high].sum(0).argmin()", "[:, low:high].sum(0).argmax()",
+           READER_TESTS),
+    Mutant(f"{LENET5}/reader.py", "(seen < self.detector[\"threshold\"]).sum()",
+           "(seen > self.detector[\"threshold\"]).sum()", READER_TESTS),
+    Mutant(DETECTOR, "digits.quantile(REFUSED)", "digits.quantile(1 - REFUSED)",
+           DETECTOR_TESTS),
+    Mutant(DETECTOR, "torch.stack(beliefs).mean(0)", "torch.stack(beliefs).amax(0)",
+           DETECTOR_TESTS),
+    Mutant(f"{LENET5}/measures.py", ".ceil().long().clamp(1, bins) - 1",
+           ".long().clamp(0, bins - 1)", DETECTOR_TESTS),
+    Mutant(EXPLAIN, "torch.where(covered, paper, image)", "torch.where(covered, 0.0, image)",
+           EXPLAIN_TESTS),
+    Mutant(EXPLAIN, "heat = F.relu((weight * maps.detach()).sum(1, keepdim=True))",
+           "heat = (weight * maps.detach()).sum(1, keepdim=True)", EXPLAIN_TESTS),
+    Mutant(EXPLAIN, "copy.deepcopy(model), torch.Generator()", "model, torch.Generator()",
+           EXPLAIN_TESTS),
+    Mutant(f"{LENET5}/strokes.py", "(before - 2.5 * a + 2 * b - after / 2)",
+           "(before - 2.5 * a + 2 * b + after / 2)", DRAWING_TESTS),
 ]
