@@ -3,7 +3,8 @@
 A digit that is a little to the left, larger, or written with a tremble is the same digit.
 Saying so costs no new data: each time that a picture is shown it is distorted anew, so the
 network never sees the same pixels twice. The elastic part is that of P. Simard, D. Steinkraus,
-J. Platt, "Best Practices for Convolutional Neural Networks", 2003.
+J. Platt, "Best Practices for Convolutional Neural Networks Applied to Visual Document
+Analysis", 2003.
 """
 
 # B pictures in a batch, H height, W width, G knots of the elastic grid in each direction
@@ -17,9 +18,9 @@ from torch import Tensor
 
 SHIFT = 1.5          # pixels, the most in each direction; all at strength 1
 ROTATION = 12.0      # degrees
-SLANT = 0.15         # pixels sideways for each pixel up
+SLANT = 0.15         # pixels sideways for each pixel up or down
 SCALE = 0.12         # share of the size
-ELASTIC = 1.2        # pixels, the typical bend
+ELASTIC = 1.2        # pixels, standard deviation along each axis of a picture bent fully
 SPACING = 4          # pixels between the knots that are displaced at random
 SMOOTH = 4.0         # pixels, σ of the Gaussian between them
 
@@ -76,7 +77,7 @@ def bend(draw: Callable[..., Tensor], images: Tensor) -> Tensor:
         knots = torch.arange(0, pixels + SPACING, SPACING, device=images.device)
         distance = (at[:, None] - knots).float()                       # (H, G)
         bumps = (-distance.square() / (2 * SMOOTH**2)).exp()           # (H, G)
-        # uniform noise has variance 1/3; so the bend's own standard deviation becomes 1
+        # uniform noise has variance 1/3: so a picture that is bent fully has a variance of 1
         fields.append(bumps * (3**0.5 / bumps.square().sum(1, keepdim=True)).sqrt())
     down, across = fields                                              # (H, G) and (W, G)
     noise = draw(2, down.size(1), across.size(1))                      # (B, 2, G, G)

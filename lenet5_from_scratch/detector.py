@@ -2,7 +2,7 @@
 
 Its largest probability is lower for what it has never seen, so a threshold on it can warn
 (D. Hendrycks, K. Gimpel, 2017). It is lower still when the picture is bent a little: a seven
-stays a seven, while what a letter is taken for changes with every bend.
+stays a seven, while what a letter is taken for may change with the bend.
 """
 
 # N pictures, K classes
@@ -51,11 +51,15 @@ def measure(model: nn.Module, config: dict, validation: Part,
             seed: int = 0) -> dict[str, float]:
     """The threshold that validation digits give, and how well the score tells others apart.
 
-    The AUROC against drawn letters, against drawn blanks, and against both together.
+    The AUROC against drawn letters, against drawn blanks, and against both together; and the
+    shares of letters and of blanks that are warned of.
     """
     digits = score(model, config, validation.images)
     others = {"letters": score(model, config, letters(10, seed)),
               "blanks": score(model, config, blanks(260, seed))}
-    areas = {name: auroc(digits, scores) for name, scores in others.items()}
-    return {"threshold": digits.quantile(REFUSED).item(),
-            "auroc": auroc(digits, torch.cat(list(others.values()))), **areas}
+    threshold = digits.quantile(REFUSED).item()
+    found = {"threshold": threshold, "auroc": auroc(digits, torch.cat(list(others.values())))}
+    for name, scores in others.items():
+        found[name] = auroc(digits, scores)
+        found[f"{name}_warned"] = (scores < threshold).double().mean().item()
+    return found

@@ -1,7 +1,7 @@
 """Three answers to "what in the picture made you say so?", and a test of the answers.
 
 All three take a model with `maps` and `classify`, one standardised image (1, 1, 28, 28) and a
-class, and return a map (28, 28): where it is large, there the answer hangs.
+class, and return a map (28, 28): where it is large, the answer depends on it.
 """
 
 # H height and W width of an image, C maps of the last convolution, h and w their size
@@ -48,19 +48,21 @@ def occlusion(model: nn.Module, image: Tensor, target: int, paper: float) -> Ten
 def grad_cam(model: nn.Module, image: Tensor, target: int) -> Tensor:
     """The maps of the last convolution, weighted by what each does for the class, as a picture.
 
-    R. Selvaraju and others, "Grad-CAM", 2017.
+    R. Selvaraju and others, "Grad-CAM", 2017. A unit of the maps sees twice as many pixels as
+    it is wide: unit i has its middle at pixel 2i + 4.5, so the picture has an empty margin.
     """
     maps = model.maps(image).detach().requires_grad_()                 # (1, C, h, w)
     logit = model.classify(maps)[0, target]
     (slope,) = torch.autograd.grad(logit, maps)
     weight = slope.mean((2, 3), keepdim=True)                          # (1, C, 1, 1)  (17)
     heat = F.relu((weight * maps.detach()).sum(1, keepdim=True))       # (1, 1, h, w)
-    large = F.interpolate(heat, image.shape[2:], mode="bilinear", align_corners=False)
-    return large[0, 0]                                                 # (H, W)
+    margin = (image.size(2) - 2 * heat.size(2)) // 2       # where conv2 has no maps
+    large = F.interpolate(heat, scale_factor=2, mode="bilinear", align_corners=False)
+    return F.pad(large, 4 * (margin,))[0, 0]                           # (H, W)
 
 
 def forgetful(model: nn.Module, seed: int = 0) -> nn.Module:
-    """The same network with all its weights shuffled: what it says must not look the same.
+    """The same network, every kernel and matrix shuffled: its maps must not look the same.
 
     J. Adebayo and others, "Sanity Checks for Saliency Maps", 2018: some well-known maps are
     edge detectors that hardly depend on what a network has learned.

@@ -27,7 +27,7 @@ Strokes = list[np.ndarray]
 def ink(strokes: Strokes, radius: float, shape: tuple[int, int]) -> np.ndarray:
     """Strokes (P, 2) in pixels, drawn with a round pen: 1 is ink, 0 none, (H, W).
 
-    A pixel is inked if its distance from the nearest piece of a stroke is below the radius.
+    Ink is full inside the radius and fades over one pixel at its edge.
     """
     drawn, reach = np.zeros(shape), radius + 1
     for points in strokes:

@@ -1,4 +1,4 @@
-"""Read digits and numbers with a trained LeNet-5, and say when it is none.
+"""Read digits and numbers with a trained LeNet-5, and say when there is none.
 
     python inference.py --image my_photo.jpg number.png FOLDER
     python inference.py --test               # the error on the whole test set
@@ -62,16 +62,16 @@ def evaluate_files(reader: Reader, files: list[Path], as_json: bool) -> int:
     if nameless:
         raise console.Refusal(f"{nameless.name} does not say what it shows: name your files "
                               "LABEL_STYLE_NUMBER.png")
-    table, failures = {}, 0
+    table, total, failures = {}, [0, 0], 0
     for file, label, style, *_ in named:
         try:
             right = reader.read(file)[0]["text"] == label
         except (ValueError, OSError) as error:
             console.say(f"error: {error}")
             failures, right = failures + 1, False
-        for row in (table.setdefault(style, [0, 0]), table.setdefault("", [0, 0])):
+        for row in (table.setdefault(style, [0, 0]), total):
             row[0], row[1] = row[0] + right, row[1] + 1
-    table["all"] = table.pop("")
+    table["all" if "all" not in table else "all together"] = total
     if as_json:
         print(json.dumps({style: {"right": r, "of": n} for style, (r, n) in table.items()}))
     else:
@@ -120,8 +120,8 @@ def main(argv: list[str] | None = None) -> int:
     console.add_data_flags(parser, NAMES, default=None)
     args = parser.parse_args(argv)
     if args.evaluate and not args.evaluate[0].is_dir():
-        raise console.Refusal(f"there is no folder {args.evaluate[0]}: draw one with python "
-                              "generate_test_digits.py")
+        raise console.Refusal(f"{args.evaluate[0]} is no folder: draw one with python "
+                              "generate_test_digits.py, or use --image for a file")
     files = files_in(args.image or args.evaluate or [])
     model, config = checkpoint.open_model(args.checkpoint, NAME, build,
                                           devices.choose(args.device))

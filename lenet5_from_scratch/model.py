@@ -45,13 +45,13 @@ class BatchNorm(nn.Module):
                             self.training, self.MOMENTUM, self.EPSILON)
 
     def written_out(self, x: Tensor) -> Tensor:
-        """What `forward` computes, line by line; also it updates the running averages."""
+        """What `forward` computes, line by line, the running averages included."""
         by_channel = x.transpose(0, 1).flatten(1)                      # (C, N)
         mean, variance = self.mean, self.variance
         if self.training:
             mean = by_channel.mean(1)                                  # (C,)  (1)
             variance = by_channel.var(1, correction=0)                 # (C,)  (2)
-            unbiased = by_channel.var(1).detach()    # the averages estimate all pictures'
+            unbiased = by_channel.var(1).detach()    # an estimate for all pictures
             self.mean.lerp_(mean.detach(), self.MOMENTUM)              # (4)
             self.variance.lerp_(unbiased, self.MOMENTUM)
         mean, variance, scale, shift = (
@@ -90,7 +90,10 @@ class LeNet5(nn.Module):
             self._start_as_he()
 
     def _start_as_he(self) -> None:
-        """Weights from N(0, g / inputs), where ReLU halves the signal g is 2, else 1."""
+        """Weights from N(0, g / inputs): g is 2 before an activation, 1 in the last layer.
+
+        tanh gets 2, too, so that its switch changes one thing.
+        """
         for layer in (self.conv1, self.conv2, self.fc1, self.fc2, self.fc3):
             gain = 1 if layer is self.fc3 else 2
             nn.init.normal_(layer.weight, std=(gain / layer.weight[0].numel()) ** 0.5)   # (5)
@@ -157,7 +160,8 @@ def fused_difference(seed: int = 0) -> float:
     """The largest difference between batch normalisation fused and written out."""
     x = torch.randn(64, 6, 28, 28, generator=torch.Generator().manual_seed(seed))
     fused, plain = BatchNorm(6), BatchNorm(6)
-    results = (fused(x) - plain.written_out(x)), (fused.variance - plain.variance)
+    results = (fused(x) - plain.written_out(x), fused.mean - plain.mean,
+               fused.variance - plain.variance)
     return max(difference.abs().max().item() for difference in results)
 
 

@@ -24,8 +24,9 @@ def make_optimizer(model: nn.Module, args: argparse.Namespace) -> torch.optim.Op
 def rate_share(schedule: str, progress: float) -> float:
     """Which share of the highest rate is used when `progress` (0 to 1) of a run is done.
 
-    One-cycle (L. Smith, 2018) rises from 1/25 to 1 and falls to almost nothing: it starts
-    while nothing is known, explores with large steps, and settles with small ones.
+    One-cycle (L. Smith, 2018, with straight lines; half waves and numbers as in fast.ai and
+    PyTorch) rises from 1/25 to 1 and falls to nothing: it starts carefully while nothing is
+    known, explores with large steps, and settles with small ones.
     """
     def between(start: float, end: float, t: float) -> float:
         return end + (start - end) * (1 + math.cos(math.pi * t)) / 2

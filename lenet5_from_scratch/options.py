@@ -54,9 +54,10 @@ def parser() -> argparse.ArgumentParser:
 
 def parse(argv: list[str] | None, folder: str) -> tuple[argparse.Namespace, dict | None]:
     """The options, and the checkpoint if a run is resumed."""
-    args, saved = checkpoint.read_options(parser(), argv, folder, FIXED)
-    if args.tune and saved:
+    typed = parser().parse_args(argv)
+    if typed.tune and typed.resume is not None:
         raise console.Refusal("a search goes on by itself: leave --resume out")
+    args, saved = checkpoint.read_options(parser(), argv, folder, FIXED)
     if args.quick and args.data == "auto":
         args.data = "digits"
     return args, saved

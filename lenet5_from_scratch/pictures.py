@@ -38,16 +38,17 @@ def draw_curves(metrics: Path, path: Path) -> None:
     errors = [100 * row["validation_error"] for row in rows]
     figure = Figure(figsize=(9, 3), layout="constrained")
     losses, error, rate = figure.subplots(1, 3)
-    losses.semilogy(epochs, [row["train_loss"] for row in rows], color=BLUE,
+    losses.semilogy(epochs, [row["train_loss"] for row in rows], color=BLUE, marker=".",
                     label="training (smoothed, distorted)")
     losses.semilogy(epochs, [row["validation_loss"] for row in rows], color=ORANGE,
-                    linestyle="--", label="validation")
+                    marker=".", linestyle="--", label="validation")
     losses.set(xlabel="epoch", ylabel="loss (nats)", title="loss")
     losses.legend(fontsize=8)
-    error.semilogy(epochs, errors, color=ORANGE, marker=".")
-    error.set(xlabel="epoch", ylabel="validation error (%)",
+    error.plot(epochs, errors, color=ORANGE, marker=".")
+    error.set_yscale("symlog", linthresh=0.1)        # logarithmic, and yet with a place for 0
+    error.set(xlabel="epoch", ylabel="validation error (%)", ylim=(0, None),
               title=f"validation error, {min(errors):.2f} % at best")
-    rate.plot(epochs, [row["lr"] for row in rows], color=BLUE)
+    rate.plot(epochs, [row["lr"] for row in rows], color=BLUE, marker=".")
     rate.set(xlabel="epoch", title="learning rate", ylim=(0, None))
     save(figure, path)
 

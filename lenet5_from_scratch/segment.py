@@ -59,7 +59,7 @@ def finished(piece: np.ndarray) -> np.ndarray:
 
 
 def _pieces(ink: np.ndarray) -> list[np.ndarray]:
-    """The connected ink, without specks, what lies above each other taken together."""
+    """The connected pieces of ink, without specks; pieces above one another are one."""
     ink = prepare.crop(ink)
     reach = max(1, max(ink.shape) // 60)     # a hair's gap is no gap
     solid = torch.from_numpy(ink > prepare.FAINT).float()[None]
@@ -110,7 +110,4 @@ def _cut(piece: np.ndarray, believe: Believe) -> list[np.ndarray]:
 
 def _boxed(ink: np.ndarray) -> np.ndarray:
     """The smallest rectangle that holds all ink; empty if there is none."""
-    rows, columns = (np.flatnonzero((ink > 0).any(axis)) for axis in (1, 0))
-    if not len(rows):
-        return ink[:0, :0]
-    return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return ink[prepare._box(ink > 0)] if (ink > 0).any() else ink[:0, :0]

@@ -86,6 +86,7 @@ class Run:
         if saved:
             checkpoint.restore(self.model, saved["model"], args.resume)
             self.optimizer.load_state_dict(saved["optimizer"])
+            self.optimizer.param_groups[0]["weight_decay"] = args.weight_decay  # typed: it wins
             checkpoint.set_rng_state(saved["rng"])
             for name in ("step", "epoch", "batch", "loss_sum", "best", "best_epoch", "seconds"):
                 setattr(self, name, saved[name])
@@ -120,7 +121,6 @@ class Run:
         rate = self.args.lr * rate_share(self.args.schedule, progress)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.optimizer.param_groups[0]["weight_decay"] = self.args.weight_decay
         return rate
 
     def finish_epoch(self, validation: Part) -> None:
@@ -201,8 +201,9 @@ def report(run: Run, data: Data) -> None:
     pictures.draw_confusion(data.test.labels, logits, data.classes, out / "confusion.png")
     print(f"test error {error:.2%} on {len(data.test.labels):,} pictures, with the weights of "
           f"epoch {best['epoch']}")
-    print(f"letters and blanks are told from it with AUROCs of {detector['letters']:.3f} and "
-          f"{detector['blanks']:.3f}")
+    print("doubts: " + ", ".join(
+        f"AUROC {detector[name]:.3f} against {name}, {detector[f'{name}_warned']:.0%} warned of"
+        for name in ("letters", "blanks")))
     print("wrote best.pt, checkpoint.pt, confusion.png, loss.png, metrics.csv, mistakes.png")
     where = console.from_here(out / "best.pt")
     print(f"next: python inference.py --checkpoint {where} --image YOUR_PICTURE")
@@ -238,6 +239,8 @@ def main(argv: list[str] | None = None) -> int:
         console.say(f"stopped after step {run.step}: go on with python train.py --resume "
                     f"{console.from_here(args.out_dir / 'checkpoint.pt')}")
         return stop.exit_code
+    if run.epoch < args.epochs:
+        console.say(f"nothing was better since epoch {run.best_epoch}: stopped early")
     report(run, data)
     return 0
 

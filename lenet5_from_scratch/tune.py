@@ -3,8 +3,9 @@
 Random search, because of five settings only two or three matter and a grid wastes its trials
 on the others (J. Bergstra, Y. Bengio, 2012). Halving, because a bad rate shows after a few
 epochs: every trial gets a ninth of the epochs, the better third of them a third, and the
-better third of those all of them (K. Jamieson, A. Talwalkar, 2016). Validation pictures
-decide; the test set is never looked at.
+better third of those all of them (K. Jamieson, A. Talwalkar, 2016). Every trial starts
+anew on each rung, because the rate depends on the length. Validation pictures decide; the test
+set is never looked at.
 """
 
 import argparse
@@ -183,7 +184,8 @@ def command(args: argparse.Namespace, best: dict[str, str]) -> str:
             words += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
     for name in ("smoothing", *SETTINGS):
         words += [f"--{name.replace('_', '-')}", best[name]]
-    words += ["--epochs", str(args.epochs), "--seed", str(args.seed)]
+    words += ["--epochs", str(args.epochs), "--patience", str(args.epochs), "--seed",
+              str(args.seed)]
     if not args.batch_norm:
         words.append("--no-batch-norm")
     return shlex.join(["python", "train.py", *words])

@@ -34,9 +34,8 @@ POINTS = 1_000       # test pictures in the planes, drawn at random: t-SNE needs
 def planes(model: nn.Module, config: dict, images: Tensor, seed: int) -> dict[str, np.ndarray]:
     """The 84 features of pictures in two planes (N, 2).
 
-    PCA turns the 84 axes so that two show most of the variance, and keeps distances as they
-    are; t-SNE keeps neighbours and gives up distances: do not read gaps off it. A clear
-    sign that classes are apart there is not one that they are equally far apart.
+    PCA turns the 84 axes and keeps the two with most variance: a shadow, in which distances
+    can only shrink. t-SNE keeps neighbours and gives up distances: read no gaps off it.
     """
     device = next(model.parameters()).device
     inputs = to_input(images.to(device), config["mean"], config["std"])
@@ -61,7 +60,8 @@ def explanations(model: nn.Module, config: dict, image: Tensor) -> tuple[int, di
     for name, way in ways.items():
         pair = [way(network, inputs, target).cpu()
                 for network in (model, explain.forgetful(model))]
-        found[name] = (*pair, explain.likeness(*pair))
+        inside = [heat[4:-4, 4:-4] for heat in pair]      # Grad-CAM's margin is always empty
+        found[name] = (*pair, explain.likeness(*inside))
     return target, found
 
 

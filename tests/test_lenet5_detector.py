@@ -162,7 +162,8 @@ def measured() -> dict:
 
 
 def test_what_is_measured_is_plain_and_can_be_saved(measured):
-    assert set(measured) == {"threshold", "auroc", "letters", "blanks"}
+    assert set(measured) == {"threshold", "auroc", "letters", "blanks", "letters_warned",
+                             "blanks_warned"}
     assert all(type(number) is float for number in measured.values())
     assert json.loads(json.dumps(measured)) == measured
     assert checkpoint.digest(measured)                            # raises on anything else

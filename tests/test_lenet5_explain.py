@@ -615,3 +615,21 @@ def test_a_checkpoint_of_another_folder_is_refused(tmp_path, capsys):
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: ") and "was made by lenet_from_scratch" in error
     assert not (tmp_path / "out").exists()
+
+
+# ---------------------------------------------------------------- Grad-CAM on the real plan
+
+
+@pytest.mark.parametrize("unit", [0, 5, 9])
+def test_grad_cam_lies_where_the_units_of_the_maps_look(unit):
+    """A unit of the second convolution has its middle at pixel 2i + 4.5 (no outer padding)."""
+    network = lenet5.model.LeNet5().eval()
+    maps = torch.zeros(1, 16, 10, 10)
+    maps[0, :, unit, unit] = 1
+    network.maps = lambda images: maps
+    network.classify = lambda seen: (seen * maps).sum((1, 2, 3))[:, None]
+    heat = explain.grad_cam(network, torch.zeros(1, 1, 28, 28), 0)
+    middle = (heat.sum(1) * torch.arange(28)).sum() / heat.sum()
+    inside = 0 < unit < 9                       # at the edges the blur is cut off on one side
+    assert heat.shape == (28, 28)
+    assert float(middle) == pytest.approx(2 * unit + 4.5, abs=0.01 if inside else 0.4)

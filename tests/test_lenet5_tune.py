@@ -433,7 +433,7 @@ TAKEN_OUT = {
     "ReLU (tanh instead)": {"activation": "tanh"},
     "batch normalisation": {"batch_norm": False},
     "dropout": {"dropout": 0},
-    "nothing, dropout of 0.2": {"dropout": 0.2},
+    "nothing (dropout of 0.2 added)": {"dropout": 0.2},
     "He's start (PyTorch's instead)": {"init": "pytorch"},
     "AdamW (SGD instead)": {"optimizer": "sgd"},
     "one-cycle (constant rate instead)": {"schedule": "constant"},
