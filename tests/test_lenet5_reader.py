@@ -18,7 +18,8 @@ lenet5 = load("lenet5_from_scratch")
 segment, prepare, generate = lenet5.segment, lenet5.prepare, lenet5.generate_test_digits
 inference, checkpoint, Reader = lenet5.inference, lenet5.checkpoint, lenet5.reader.Reader
 
-INFERENCE = ROOT / "lenet5_from_scratch" / "inference.py"
+HOME = ROOT / "lenet5_from_scratch"
+INFERENCE = HOME / "inference.py"
 SPIRAL = """
 #########.#
 #.......#.#
@@ -667,3 +668,28 @@ def test_data_with_other_classes_than_the_checkpoint_is_refused(trained, tmp_pat
     assert ask(trained, tmp_path / "out", "--test", "--data", tmp_path) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: the checkpoint knows the classes 0, 1") and "cats" in error
+
+
+# ---------------------------------------------------------------- the figures of the README
+
+
+@pytest.mark.slow
+def test_the_published_weights_read_mnist_as_the_readme_says(shared):
+    """In thousandths, so that another processor's last bits do not matter."""
+    answer = run(INFERENCE, "--checkpoint", HOME / "pretrained.pt", "--test",
+                 "--json", "--data-dir", shared("MNIST"), cwd=HOME)
+    found = json.loads(answer.stdout)
+    assert found["pictures"] == 10_000 and found["error"] == pytest.approx(0.0049, abs=3e-4)
+    assert found["calibration_error"] == pytest.approx(0.021, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_the_published_weights_read_the_generated_digits_as_the_readme_says(tmp_path):
+    """At least 95 % in all, no style under 85 %: they have seen MNIST only."""
+    assert lenet5.generate_test_digits.main(["--out", str(tmp_path)]) == 0
+    answer = run(INFERENCE, "--checkpoint", HOME / "pretrained.pt", "--evaluate",
+                 tmp_path, "--json", timeout=280)
+    table = json.loads(answer.stdout)
+    assert table.pop("all") == {"right": pytest.approx(328, abs=3), "of": 330}
+    assert len(table) == 11
+    assert all(row["of"] == 30 and row["right"] / row["of"] >= 0.85 for row in table.values())
