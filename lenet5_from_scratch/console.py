@@ -88,7 +88,7 @@ def training_parser(about: str, *, data: Sequence[str], length: str,
     add("--batch-size", metavar="N", type=positive_int,
         help="examples a step; lower it when memory runs out (default: what suits the data)")
     add("--lr", metavar="X", type=positive_float,
-        help="learning rate at the start (default: what suits model and data)")
+        help="the highest learning rate of the run (default: what suits model and data)")
     add("--seed", metavar="N", type=seed, default=0,
         help="same seed, same machine: the same bits (default: %(default)s)")
     if devices:

@@ -119,7 +119,7 @@ def draw_confusion(labels: Tensor, logits: Tensor, classes: list[str], path: Pat
     figure = Figure(figsize=(5.6, 5), layout="constrained")
     axis = figure.subplots()
     mistakes = shares.clone().fill_diagonal_(0)
-    axis.imshow(mistakes, cmap="Oranges", vmin=0, vmax=max(float(mistakes.max()), 1e-3))
+    axis.imshow(mistakes.numpy(), cmap="Oranges", vmin=0, vmax=max(float(mistakes.max()), 1e-3))
     for (row, column), count in np.ndenumerate(counts.numpy()):
         if count:
             axis.text(column, row, str(count), ha="center", va="center", fontsize=8,
@@ -136,16 +136,15 @@ def draw_calibration(measured: Calibration, path: Path) -> None:
     """How often answers are right against how sure they are; how many there are of each."""
     figure = Figure(figsize=(4.6, 4.4), layout="constrained")
     axis, below = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
-    there = measured.count > 0
+    sure, right, count = (values.numpy() for values in measured[:3])
+    there = count > 0
     axis.plot([0, 1], [0, 1], color="grey", linewidth=0.8, label="perfect")
-    axis.plot(measured.sure[there], measured.right[there], color=BLUE, marker="o",
-              label="measured")
+    axis.plot(sure[there], right[there], color=BLUE, marker="o", label="measured")
     axis.set(ylabel="share of right answers", xlim=(0, 1), ylim=(0, 1.03),
              title=f"expected calibration error {measured.error:.3f}")
     axis.legend()
-    width = 1 / len(measured.count)
-    edges = np.arange(len(measured.count)) * width
-    below.bar(edges, measured.count, width, align="edge", color=BLUE)
+    width = 1 / len(count)
+    below.bar(np.arange(len(count)) * width, count, width, align="edge", color=BLUE)
     below.set(yscale="symlog", xlabel="how sure the answer was", ylabel="pictures")
     save(figure, path)
 
@@ -216,13 +215,13 @@ def draw_explanations(image: Tensor, maps: dict[str, tuple[Tensor, Tensor, float
     axes = figure.subplots(2, len(maps) + 1)
     figure.suptitle(title, fontsize=11)
     for row in axes:
-        row[0].imshow(image, cmap=INK)
+        row[0].imshow(image.numpy(), cmap=INK)
     for column, (name, (*pair, alike)) in enumerate(maps.items(), start=1):
         for axis, heat in zip(axes[:, column], pair):
-            axis.imshow(image, cmap=INK)
+            axis.imshow(image.numpy(), cmap=INK)
             limit = max(float(heat.abs().max()), 1e-9)
             signed = bool((heat < 0).any())
-            axis.imshow(heat, cmap="RdBu_r" if signed else "Oranges", alpha=0.75,
+            axis.imshow(heat.numpy(), cmap="RdBu_r" if signed else "Oranges", alpha=0.75,
                         vmin=-limit if signed else 0, vmax=limit)
         axes[0, column].set_title(name, fontsize=10)
         axes[1, column].set_xlabel(f"rank correlation {alike:.2f}", fontsize=9)

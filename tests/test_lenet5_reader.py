@@ -670,6 +670,41 @@ def test_data_with_other_classes_than_the_checkpoint_is_refused(trained, tmp_pat
     assert error.startswith("error: the checkpoint knows the classes 0, 1") and "cats" in error
 
 
+# ---------------------------------------------------------------- other classes than digits
+
+
+def write_fashion(data_dir: Path) -> None:
+    """Files in the layout of Fashion-MNIST: each class is a bar in a row of its own."""
+    raw = data_dir / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name, count in (("train", 5_400), ("t10k", 200)):
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        images = np.zeros((count, 28, 28), dtype=np.uint8)
+        images[np.arange(count), 4 + 2 * labels, 4:24] = 255
+        for kind, head, values in (("images-idx3", (0x803, count, 28, 28), images),
+                                   ("labels-idx1", (0x801, count), labels)):
+            path = raw / f"{name}-{kind}-ubyte"
+            path.write_bytes(struct.pack(f">{len(head)}I", *head) + values.tobytes())
+
+
+def test_fashion_mnist_is_trained_tested_and_read_without_being_split(tmp_path, capsys):
+    write_fashion(tmp_path)
+    home = ["--data-dir", str(tmp_path)]
+    assert lenet5.train.main(["--data", "fashion-mnist", *home, "--quick", "--epochs", "3",
+                              "--out-dir", str(tmp_path / "run")]) == 0
+    best = ["--checkpoint", str(tmp_path / "run" / "best.pt"), "--out", str(tmp_path)]
+    capsys.readouterr()
+    assert inference.main([*best, *home, "--test", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["data"] == "fashion-mnist" and found["error"] < 0.1
+    generate.draw("42", "plain", np.random.default_rng(0)).save(tmp_path / "42.png")
+    assert inference.main([*best, "--image", str(tmp_path / "42.png"), "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert len(answer["digits"]) == 1 and answer["text"] in lenet5.checkpoint.load(
+        tmp_path / "run" / "best.pt")["config"]["classes"]
+    assert answer["warning"] in (None, "this may be no known class")
+
+
 # ---------------------------------------------------------------- the figures of the README
 
 
