@@ -82,13 +82,14 @@ def _paper(grey: np.ndarray) -> tuple[np.ndarray, float]:
     width = max(1, min(grey.shape) // 12)
     border = np.ones(grey.shape, dtype=bool)
     border[width:-width, width:-width] = False
-    for _ in range(3):             # ink that reaches the border is dropped from the fit
-        surface = terms @ np.linalg.lstsq(terms[border], grey[border], rcond=None)[0]
-        noise = 1.4826 * np.median(np.abs(grey - surface)[border])  # σ of a Gaussian, robustly
-        near = border & (np.abs(grey - surface) <= 3 * noise + 1e-3)
+    surface = np.full(grey.shape, np.median(grey[border]))   # most of the border is paper
+    for _ in range(4):
+        distance = np.abs(grey - surface)
+        noise = 1.4826 * np.median(distance[border])         # σ of a Gaussian, robustly
+        near = border & (distance <= 3 * noise + 1e-3)       # ink there does not count
         if near.sum() < len(terms[0, 0]):
             break
-        border = near
+        surface = terms @ np.linalg.lstsq(terms[near], grey[near], rcond=None)[0]
     return surface.astype(np.float32), min(float(noise), GRAIN)
 
 
