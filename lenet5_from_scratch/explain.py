@@ -48,8 +48,8 @@ def occlusion(model: nn.Module, image: Tensor, target: int, paper: float) -> Ten
 def grad_cam(model: nn.Module, image: Tensor, target: int) -> Tensor:
     """The maps of the last convolution, weighted by what each does for the class, as a picture.
 
-    R. Selvaraju and others, "Grad-CAM", 2017. A unit of the maps sees twice as many pixels as
-    it is wide: unit i has its middle at pixel 2i + 4.5, so the picture has an empty margin.
+    R. Selvaraju and others, "Grad-CAM", 2017. The maps are half as fine as the picture and
+    lie inside it, as nothing pads them: unit i looks at what is around pixel 2i + 4.5.
     """
     maps = model.maps(image).detach().requires_grad_()                 # (1, C, h, w)
     logit = model.classify(maps)[0, target]

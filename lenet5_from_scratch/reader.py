@@ -43,7 +43,7 @@ class Reader:
         best = belief.topk(min(3, len(classes)))
         found = [{classes[i]: round(p, 4) for i, p in zip(*pair)}
                  for pair in zip(best.indices.tolist(), best.values.tolist())]
-        text = "".join(next(iter(best)) for best in found)
+        text = "".join(next(iter(one)) for one in found)
         if self.detector:
             seen = score(self.model, self.config, np.stack(images))    # (D,)
             odd = int((seen < self.detector["threshold"]).sum())

@@ -5,7 +5,7 @@ Ink that hangs together is one piece; a short piece above or below another belon
 that will read the pieces decides whether they look more like digits than the whole did.
 """
 
-# H height, W width of a sheet, D digits found
+# H height, W width of a sheet
 
 from collections.abc import Callable
 

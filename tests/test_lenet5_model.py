@@ -482,3 +482,14 @@ def test_after_training_batch_mates_change_nothing():
     assert_same(net(images)[3:4], net(images[3:4]), atol=1e-12)
     net(images)[0].sum().backward()
     assert (images.grad[0] != 0).any() and (images.grad[1:] == 0).all()
+
+
+def test_the_gradient_of_batch_normalisation_has_no_part_along_a_constant_or_along_its_input():
+    """Neither the offset nor the size of x changes y, but for ε; so no slope points there."""
+    norm = model.BatchNorm(3).double()
+    x = (5 * torch.randn(64, 3, dtype=torch.float64) + 2).requires_grad_()
+    for way in (norm, norm.written_out):
+        (slope,) = torch.autograd.grad((way(x) * torch.randn_like(x)).sum(), x)
+        assert slope.abs().mean() > 1e-2
+        assert slope.sum(0).abs().max() < 1e-10
+        assert (slope * x).sum(0).abs().max() < 1e-4
