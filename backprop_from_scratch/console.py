@@ -74,13 +74,13 @@ def training_parser(about: str, *, data: Sequence[str], length: str,
                     devices: bool = True) -> argparse.ArgumentParser:
     """The parser of every `train.py`: the same flags in the same order; add your own after.
 
-    `data` names the data sets, `length` is "epochs" or "steps". Epochs or steps, batch size,
-    rate and lines are None where the user leaves them to the recipe. Without `devices`, for
-    code that knows none, the flags about them are left out.
+    `data` names the data sets, the default first; `length` is "epochs" or "steps". Epochs or
+    steps, batch size, rate and lines are None where the user leaves them to the recipe.
+    Without `devices`, for code that knows none, the flags about them are left out.
     """
     parser = _parser(about)
     add = parser.add_argument
-    add_data_flags(parser, data, default="auto")
+    add_data_flags(parser, data, default=data[0])
     add("--out-dir", metavar="DIR", type=Path, default=Path(__file__).with_name("runs"),
         help="where everything is written (default: runs/ in this folder)")
     add(f"--{length}", metavar="N", type=positive_int,

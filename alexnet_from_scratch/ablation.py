@@ -1,0 +1,160 @@
+"""What is each part of AlexNet good for? Take one out at a time, train again, count errors.
+
+    python ablation.py --data FOLDER --epochs 12     # the table of parts
+    python ablation.py --data FOLDER --rectifiers    # ReLU against tanh, as in figure 1
+
+Every row is trained from scratch with each seed, and the weights that validated best are
+tested once. A difference smaller than the spread between seeds says nothing.
+"""
+
+# no tensors here: errors are shares from 0 to 1, the tables are in percent
+
+import argparse
+import statistics
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+import console
+import devices
+import options
+from data import NAMES, QUICK, SHAPES, Data, load, typical_side
+from evaluation import evaluate
+from pictures import read_metrics
+from train import Run, restore_best, train
+
+WITHOUT = {   # what is taken out, and the flags that do it
+    "nothing": [],
+    "local response normalisation": ["--no-lrn"],
+    "overlapping pooling": ["--no-overlap"],
+    "dropout": ["--dropout", "0"],
+    "ReLU (tanh instead)": ["--activation", "tanh"],
+    "two groups (one instead)": ["--groups", "1"],
+    "colour noise": ["--colour", "0"],
+    "He's start (the paper's instead)": ["--init", "paper"],
+}
+PLAIN = ["--dropout", "0", "--colour", "0", "--weight-decay", "0"]   # as the paper's figure 1
+RATES = (0.003, 0.01, 0.03)   # each activation may choose its best
+GOAL = 0.25        # training error of the paper's figure 1
+
+
+def spread(values: list[float]) -> str:
+    """Mean and standard deviation as two columns."""
+    deviation = f"{statistics.stdev(values):.1f}" if len(values) > 1 else "-"
+    return f"{statistics.mean(values):.1f} | {deviation}"
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The options."""
+    parser = argparse.ArgumentParser(description=main.__doc__, allow_abbrev=False)
+    console.add_data_flags(parser, NAMES, default="shapes")
+    parser.add_argument("--epochs", metavar="N", type=console.positive_int,
+                        help="epochs of each training (default: what suits the data)")
+    parser.add_argument("--seeds", metavar="N", type=console.seed, nargs="+", default=[0, 1, 2],
+                        help="the seeds to train with (default: 0 1 2)")
+    parser.add_argument("--only", metavar="PART", choices=tuple(WITHOUT), nargs="+",
+                        default=list(WITHOUT), help="rows of the table (default: all)")
+    parser.add_argument("--rectifiers", action="store_true",
+                        help="epochs until a quarter of the training pictures is missed")
+    parser.add_argument("--quick", action="store_true",
+                        help="a smoke run: one epoch, the first seed, few pictures")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    args = parser.parse_args(argv)
+    if args.quick:
+        args.epochs, args.seeds = 1, args.seeds[:1]
+    return args
+
+
+def settings(flags: list[str], args: argparse.Namespace, seed: int) -> argparse.Namespace:
+    """The options of a training with these flags."""
+    length = ["--epochs", str(args.epochs)] if args.epochs else []
+    mine = options.parser().parse_args([*length, *flags, "--seed", str(seed)])
+    options.set_defaults(mine, typical_side(args.data))
+    return mine
+
+
+def attempt(args: argparse.Namespace, data: Data, device: torch.device,
+            stop: console.Stop) -> tuple[Run, list[dict]]:
+    """A run that leaves nothing behind but its best weights and the rows of its metrics."""
+    with tempfile.TemporaryDirectory() as folder:
+        mine = argparse.Namespace(**{**vars(args), "out_dir": Path(folder), "log_every": 0})
+        run = Run(mine, data, device)
+        train(run, data, stop)
+        if not stop.requested:
+            restore_best(run)
+        return run, read_metrics(run.metrics.path)
+
+
+class Laboratory:
+    """Trains with flags and seeds on the same data, until somebody asks to stop."""
+
+    def __init__(self, args: argparse.Namespace, stop: console.Stop) -> None:
+        self.args, self.stop, self.device = args, stop, devices.choose("auto")
+        size = settings([], args, 0).image_size
+        counts = QUICK if args.quick else SHAPES
+        data = load(args.data, args.data_dir, size, counts=counts)
+        self.data = data.shortened(counts) if args.quick else data
+
+    def trained(self, flags: list[str]) -> Iterator[tuple[Run, list[dict]]]:
+        """The finished run of each seed, with the rows of its metrics."""
+        for seed in self.args.seeds:
+            run, rows = attempt(settings(flags, self.args, seed), self.data, self.device,
+                                self.stop)
+            if self.stop.requested:
+                raise KeyboardInterrupt
+            yield run, rows
+
+    def errors(self, flags: list[str]) -> list[float]:
+        """The test error of each seed in percent."""
+        return [100 * evaluate(run.model, self.data.test, run.config)[1]
+                for run, _ in self.trained(flags)]
+
+    def epochs_to_goal(self, flags: list[str]) -> list[float]:
+        """The epoch of each seed in which training first missed under a quarter of pictures."""
+        first = []
+        for _, rows in self.trained(flags):
+            reached = [row["epoch"] for row in rows if row["train_error"] < GOAL]
+            first.append(reached[0] if reached else float("inf"))
+        return first
+
+
+def print_parts(laboratory: Laboratory, only: list[str]) -> None:
+    """The table of what each part is good for."""
+    print("| without | test error (%), each seed | mean | standard deviation |")
+    print("|---|---|---|---|", flush=True)
+    for name in only:
+        errors = laboratory.errors(WITHOUT[name])
+        each = ", ".join(f"{error:.1f}" for error in errors)
+        print(f"| {name} | {each} | {spread(errors)} |", flush=True)
+
+
+def print_rectifiers(laboratory: Laboratory) -> None:
+    """The table of how fast both activations learn, each at the best of several rates."""
+    print("| activation | rate | epochs to 25 % training error, each seed |")
+    print("|---|---|---|", flush=True)
+    for name in ("relu", "tanh"):
+        for rate in RATES:
+            flags = [*PLAIN, "--activation", name, "--lr", str(rate)]
+            each = ", ".join(f"{epoch:.0f}" if epoch < float("inf") else "not reached"
+                             for epoch in laboratory.epochs_to_goal(flags))
+            print(f"| {name} | {rate} | {each} |", flush=True)
+
+
+@console.one_line_errors
+def main(argv: list[str] | None = None) -> int:
+    """Print the table of parts, or the race of both activations."""
+    args = parse(argv)
+    with console.Stop() as stop:
+        laboratory = Laboratory(args, stop)
+        if args.rectifiers:
+            print_rectifiers(laboratory)
+        else:
+            print_parts(laboratory, args.only)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,161 @@
+"""Name what is in pictures with a trained AlexNet: your own, or the published weights.
+
+    python inference.py --image cat.jpg FOLDER --weights torchvision --ten-crop
+    python inference.py --test                # the error on the whole test set
+    python inference.py --index 3 --occlusion # which part of a test picture decided
+"""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+import checkpoint
+import console
+import devices
+import pictures
+from augment import centre_crop
+from data import NAMES, SHAPES, load, on_disk, stored_side
+from evaluation import evaluate, probabilities
+from explain import occlusion
+from inputs import to_input
+from model import NAME, build
+from parts import read_all
+from published import open_published
+from reading import files_in
+
+BATCH = 32         # pictures that are read and answered together
+
+
+def named_files(paths: list[Path]) -> list[Path]:
+    """The files named, and the pictures in folders named. Raises Refusal if one has none."""
+    files = []
+    for path in paths:
+        inside = files_in(path) if path.is_dir() else [path]
+        if not inside:
+            raise console.Refusal(f"{path} holds no pictures: name another folder, or files")
+        files += inside
+    return files
+
+
+def ranking(belief: Tensor, classes: list[str], count: int) -> list[dict]:
+    """The best classes of one picture (K,) with their probabilities, the best first."""
+    values, places = belief.topk(min(count, len(classes)))
+    return [{"class": classes[place], "probability": round(value, 6)}
+            for value, place in zip(values.tolist(), places.tolist())]
+
+
+class Speaker:
+    """Says what a model believes of stored pictures, as a line of words or of JSON."""
+
+    def __init__(self, model: nn.Module, config: dict, args: argparse.Namespace) -> None:
+        self.model, self.config, self.args = model, config, args
+        self.device = next(model.parameters()).device
+
+    def beliefs(self, squares: Tensor) -> Tensor:
+        """Probabilities (B, K) for stored pictures (B, 3, S, S)."""
+        return probabilities(self.model, squares.to(self.device), self.config,
+                             self.args.ten_crop)
+
+    def say(self, about: dict, square: Tensor, belief: Tensor, stem: str) -> None:
+        """Print the best classes of one picture; with --occlusion, draw what they rest on."""
+        best = ranking(belief, self.config["classes"], self.args.top_k)
+        words = ", ".join(f"{one['class']} {one['probability']:.1%}" for one in best)
+        line, found = f"{', a '.join(about.values())}: {words}", {**about, "answers": best}
+        if self.args.occlusion:
+            path = self.args.out / f"{stem}_occlusion.png"
+            self.explain(square, int(belief.argmax()), words.split(", ")[0], path)
+            line, found["drawn"] = f"{line}; drawn in {console.from_here(path)}", str(path)
+        print(json.dumps(found) if self.args.json else line)
+
+    def explain(self, square: Tensor, target: int, title: str, path: Path) -> None:
+        """Draw which parts of a stored picture (3, S, S) carry the answer `target`."""
+        crop = centre_crop(square, self.config["image_size"])
+        inputs = to_input(crop[None].float().to(self.device), self.config)[0]
+        heat = occlusion(self.model, inputs, target)
+        pictures.draw_occlusion(crop, heat.cpu(), title, path)
+
+
+def answer_files(speaker: Speaker, files: list[Path]) -> int:
+    """A line for each file; 1 if any of them could not be read, else 0."""
+    side, failures = stored_side(speaker.config["image_size"]), 0
+    threads = min(8, os.cpu_count() or 1)
+    for start in range(0, len(files), BATCH):
+        chunk = files[start : start + BATCH]
+        read = list(enumerate(zip(chunk, read_all(chunk, side, threads)), start=start))
+        good = [square for _, (_, square) in read if isinstance(square, Tensor)]
+        beliefs = iter(speaker.beliefs(torch.stack(good)) if good else ())
+        for number, (file, square) in read:
+            if isinstance(square, Tensor):
+                speaker.say({"file": str(file)}, square, next(beliefs), f"{file.stem}_{number}")
+            else:
+                console.say(f"error: {square}")
+                failures += 1
+    return int(failures > 0)
+
+
+def answer_test(speaker: Speaker, args: argparse.Namespace) -> int:
+    """The errors on the test set, or the answer to one of its pictures."""
+    config, name = speaker.config, args.data or speaker.config["data"]
+    if args.data is None and not on_disk(name, args.data_dir):
+        console.say(f"{name} is not on this disk: using the drawn shapes")
+        name = "shapes"
+    data = load(name, args.data_dir, config["image_size"], config.get("seed", 0),
+                counts=(10, 10, SHAPES[2]))
+    if data.classes != config["classes"]:
+        raise console.Refusal(f"the model knows other classes than {name} has: say --image, or "
+                              "--data with the same")
+    if args.test:
+        loss, error, five = evaluate(speaker.model, data.test, config, args.ten_crop)
+        count = len(data.test.labels)
+        print(json.dumps({"data": data.name, "pictures": count, "error": error,
+                          "top5_error": five, "loss": loss}) if args.json else
+              f"test error {error:.2%}, top-5 {five:.2%}, loss {loss:.4f}, on {count:,} "
+              f"pictures of {data.name}")
+        return 0
+    if args.index >= len(data.test.labels):
+        raise console.Refusal(f"{name} has the test pictures 0 to {len(data.test.labels) - 1}")
+    images, labels = data.test.take(torch.tensor([args.index]))
+    about = {"picture": f"test picture {args.index} of {name}",
+             "truth": config["classes"][labels[0]]}
+    speaker.say(about, images[0], speaker.beliefs(images)[0], f"test_{args.index}")
+    return 0
+
+
+@console.one_line_errors
+def main(argv: list[str] | None = None) -> int:
+    """Load a checkpoint, or the published weights, and answer one question."""
+    parser = console.inference_parser("Name what is in pictures with a trained AlexNet.")
+    asked = parser.add_mutually_exclusive_group()
+    asked.add_argument("--image", metavar="PATH", type=Path, nargs="+",
+                       help="pictures, or folders of pictures")
+    asked.add_argument("--index", metavar="N", type=console.natural, default=0,
+                       help="picture N of the test set (default: %(default)s)")
+    asked.add_argument("--test", action="store_true", help="the error on the whole test set")
+    parser.add_argument("--top-k", metavar="N", type=console.positive_int, default=5,
+                        help="answers to a picture (default: %(default)s)")
+    parser.add_argument("--ten-crop", action="store_true",
+                        help="average over four corners, the middle, and their reflections")
+    parser.add_argument("--occlusion", action="store_true",
+                        help="draw which parts of a picture the first answer rests on")
+    parser.add_argument("--weights", metavar="torchvision|PATH",
+                        help="torchvision's published weights, fetched or from a file")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    console.add_data_flags(parser, NAMES, default=None)
+    args = parser.parse_args(argv)
+    files = named_files(args.image or [])
+    device = devices.choose(args.device)
+    if args.weights:
+        model, config = open_published(args.weights, args.data_dir, device)
+    else:
+        model, config = checkpoint.open_model(args.checkpoint, NAME, build, device)
+    speaker = Speaker(model, config, args)
+    return answer_files(speaker, files) if files else answer_test(speaker, args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""One part of a data set: pictures in memory, or files that are read as they are needed."""
+
+# B pictures in a batch, N pictures, S side of a stored picture
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from console import say
+from reading import read_square
+
+
+class Part(NamedTuple):
+    """One part of a data set: labels int64 (N,), and images.
+
+    Images are bytes (N, 3, S, S), or the list of their files.
+    """
+
+    images: Tensor | list[Path]
+    labels: Tensor
+    side: int
+    workers: int = 0
+
+    def take(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """The chosen pictures (B, 3, S, S) and labels (B,); what cannot be read is left out."""
+        if isinstance(self.images, Tensor):
+            return self.images[chosen], self.labels[chosen]
+        files = [self.images[i] for i in chosen.tolist()]
+        pictures = read_all(files, self.side, self.workers)
+        good = [i for i, picture in enumerate(pictures) if picture is not None]
+        if len(good) < len(files):
+            say(f"left out {len(files) - len(good)} files: no picture")
+        empty = torch.empty(0, 3, self.side, self.side, dtype=torch.uint8)
+        images = torch.stack([pictures[i] for i in good]) if good else empty
+        return images, self.labels[chosen[good]]                       # (B, 3, S, S), (B,)
+
+    def stream(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """The pictures and labels of each batch; the next is read while one is used."""
+        with ThreadPoolExecutor(1) as reader:
+            waiting = None
+            for chosen in batches:
+                following = reader.submit(self.take, chosen)
+                if waiting:
+                    yield waiting.result()
+                waiting = following
+            if waiting:
+                yield waiting.result()
+
+    def first(self, count: int) -> "Part":
+        """The first `count` pictures."""
+        return self._replace(images=self.images[:count], labels=self.labels[:count])
+
+
+def read_all(files: list[Path], side: int, workers: int) -> list[Tensor | None]:
+    """The pictures of files, None for what is none; with threads if there are workers."""
+    def read(path: Path) -> Tensor | None:
+        try:
+            return read_square(path, side)
+        except ValueError:
+            return None
+
+    if not workers:
+        return list(map(read, files))
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(read, files))

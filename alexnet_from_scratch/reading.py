@@ -1,0 +1,77 @@
+"""Any picture file becomes a square of bytes, as the authors of AlexNet prepared ImageNet.
+
+The shorter side is scaled and the middle is cut out (paper, section 2). Photographs are
+turned upright as the camera noted; grey, CMYK, transparent and 16-bit files become RGB.
+"""
+
+# S side of the finished picture
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+MOST_PIXELS = 200_000_000     # above this a file is taken for a decompression bomb
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".jfif")
+
+
+def read_square(path: Path, side: int) -> Tensor:
+    """The middle square of a picture as bytes (3, S, S).
+
+    Raises ValueError if there is no such file, or it is no picture.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise Image.DecompressionBombError
+            image.draft(None, (side, side))      # JPEGs are decoded at 1/2, 1/4 or 1/8 if that
+            upright = ImageOps.exif_transpose(image)                   # is not too small
+            square = middle(to_rgb(upright), side)
+    except FileNotFoundError:
+        raise ValueError(f"there is no file {path}") from None
+    except PermissionError:
+        raise ValueError(f"{path} may not be read: check its permissions") from None
+    except Image.DecompressionBombError:
+        raise ValueError(f"{path} has over {MOST_PIXELS:,} pixels: shrink it") from None
+    except Exception as error:  # Pillow's many readers fail in as many ways
+        raise ValueError(f"{path} is not a picture that Pillow can read") from error
+    return torch.from_numpy(np.array(square)).permute(2, 0, 1)         # (3, S, S)
+
+
+def middle(image: Image.Image, side: int) -> Image.Image:
+    """Scaled until the shorter side is `side` pixels, and the middle of that."""
+    short = min(image.size)
+    left, top = ((length - short) / 2 for length in image.size)
+    return image.resize((side, side), Image.Resampling.BILINEAR,
+                        box=(left, top, left + short, top + short), reducing_gap=3.0)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """The picture in RGB: deep grey levels scaled, transparent parts on white."""
+    if image.mode in ("F", "I") or image.mode.startswith("I;16"):  # deeper than 8 bits
+        levels = np.nan_to_num(np.asarray(image, dtype=np.float32))
+        scales = (1, 255, 65535) if image.mode == "F" else (65535,)  # floats come in any unit
+        white = next((scale for scale in scales if levels.max() <= scale), levels.max())
+        image = Image.fromarray(np.uint8(255 * (levels / white).clip(0, 1)))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def size_of(path: Path) -> tuple[int, int] | None:
+    """Width and height as the file says, None if it is no picture."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except Exception:
+        return None
+
+
+def files_in(folder: Path) -> list[Path]:
+    """The picture files below a folder by their suffix, in the order of their names."""
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    return sorted(path for path in found if not path.name.startswith("."))
