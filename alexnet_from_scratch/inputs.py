@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from augment import centre_crop, colour_axes
+from model import SPREAD
 from parts import Part
 
 SAMPLE = 4_000     # training pictures that are measured, if there are more
@@ -14,12 +15,13 @@ SAMPLE = 4_000     # training pictures that are measured, if there are more
 def measure(part: Part, size: int, in_grey_levels: bool) -> dict:
     """Mean picture, scale and axes of colour of a training set, for crops of `size` pixels.
 
-    The paper leaves grey levels as they are: a scale of 1. Else it is their standard deviation.
+    The paper leaves grey levels as they are, so they vary by about sixty: the weights of the
+    first layer move far from their random start and become smooth. We take a milder scale.
     """
     order = torch.randperm(len(part.labels), generator=torch.Generator().manual_seed(0))
     sample = part.take(order[:SAMPLE])[0].float()
     mean = centre_crop(sample.mean(0), size)                           # (3, S, S)
-    return {"mean": mean, "std": 1.0 if in_grey_levels else sample.std().item(),
+    return {"mean": mean, "std": 1.0 if in_grey_levels else sample.std().item() / SPREAD,
             "colour_axes": colour_axes(sample)}
 
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 NAME = "alexnet_from_scratch"  # whose checkpoints these are
 HIDDEN = 4096                  # features of each of the two hidden layers at the end
+SPREAD = 3.0                   # standard deviation of the input that He's start expects
 ACTIVATIONS = ("relu", "tanh")
 STARTS = ("paper", "he", "pytorch")
 
@@ -143,7 +144,7 @@ class AlexNet(nn.Module):
         for name, layer in self.named_children():
             if not isinstance(layer, nn.Conv2d | nn.Linear) or init == "pytorch":
                 continue
-            he = (2 / layer.weight[0].numel()) ** 0.5
+            he = (2 / layer.weight[0].numel()) ** 0.5 / (SPREAD if name == "conv1" else 1)
             paper = init == "paper" or name == "fc8"    # small logits: no opinion to begin with
             nn.init.normal_(layer.weight, std=0.01 if paper else he)
             ones = init == "paper" and name in ("conv2", "conv4", "conv5", "fc6", "fc7")
