@@ -30,8 +30,9 @@ def probabilities(model: nn.Module, images: Tensor, config: dict, ten: bool = Fa
 @torch.no_grad()
 def evaluate(model: nn.Module, part: Part, config: dict, ten: bool = False,
              precision: str = "fp32") -> tuple[float, float, float]:
-    """Mean loss in nats, and the shares of pictures that are missed by the best answer and
-    by the best five, each process doing its share.
+    """Mean loss in nats, and the shares of pictures missed by the best answer and by five.
+
+    Each process answers its share of the pictures, and all get the sums.
     """
     device, training = next(model.parameters()).device, model.training
     model.eval()
