@@ -218,9 +218,15 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=main.__doc__, allow_abbrev=False)
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
+    parser.add_argument("--half", action="store_true",
+                        help="16 bits a weight: half the size, three digits of each")
     args = parser.parse_args(argv)
     contents = load(args.source)
-    save(args.target, {name: contents[name] for name in ("folder", "config", "model")})
+    kept = {name: contents[name] for name in ("folder", "config", "model")}
+    if args.half:
+        kept["model"] = {name: weight.half() if weight.is_floating_point() else weight
+                         for name, weight in kept["model"].items()}
+    save(args.target, kept)
     print(f"{args.target}: {args.target.stat().st_size:,} bytes")
     return 0
 

@@ -234,3 +234,17 @@ def test_a_resumed_metrics_file_loses_the_rows_beyond_the_checkpoint(tmp_path: P
     checkpoint.Metrics(path, columns, resume_step=20).add(step=30, loss=0.5, seconds=99)
     lines = path.read_text().split()
     assert lines == ["step,loss,seconds", "10,0.1,10", "20,0.05,20", "30,0.5,99"]
+
+
+def test_half_precision_halves_the_copy_and_changes_the_fourth_digit(
+    tmp_path: Path, quick_run: Callable
+) -> None:
+    best = quick_run("lenet_from_scratch").out / "best.pt"
+    for flags in ([], ["--half"]):
+        target = tmp_path / f"{len(flags)}.pt"
+        assert checkpoint.main([str(best), str(target), *flags]) == 0
+    whole, half = (checkpoint.load(tmp_path / f"{n}.pt")["model"] for n in (0, 1))
+    assert (tmp_path / "1.pt").stat().st_size < 0.55 * (tmp_path / "0.pt").stat().st_size
+    for name, weight in whole.items():
+        assert half[name].dtype == torch.float16
+        torch.testing.assert_close(half[name].float(), weight, rtol=1e-3, atol=1e-6)
