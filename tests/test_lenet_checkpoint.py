@@ -237,7 +237,7 @@ def test_a_resumed_metrics_file_loses_the_rows_beyond_the_checkpoint(tmp_path: P
 
 
 def test_half_precision_halves_the_copy_and_changes_the_fourth_digit(
-    tmp_path: Path, quick_run: Callable
+    tmp_path: Path, quick_run
 ) -> None:
     best = quick_run("lenet_from_scratch").out / "best.pt"
     for flags in ([], ["--half"]):
