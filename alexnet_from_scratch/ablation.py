@@ -1,7 +1,7 @@
 """What is each part of AlexNet good for? Take one out at a time, train again, count errors.
 
-    python ablation.py --data FOLDER --epochs 12     # the table of parts
-    python ablation.py --data FOLDER --rectifiers    # ReLU against tanh, as in figure 1
+    python ablation.py --data FOLDER --epochs 12 --width 0.25     # the table of parts
+    python ablation.py --data FOLDER --rectifiers                 # ReLU against tanh, figure 1
 
 Every row is trained from scratch with each seed, and the weights that validated best are
 tested once. A difference smaller than the spread between seeds says nothing.
@@ -53,6 +53,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     console.add_data_flags(parser, NAMES, default="shapes")
     parser.add_argument("--epochs", metavar="N", type=console.positive_int,
                         help="epochs of each training (default: what suits the data)")
+    parser.add_argument("--width", metavar="X", type=console.positive_float,
+                        help="factor on channels and hidden layers (default: the preset's)")
     parser.add_argument("--seeds", metavar="N", type=console.seed, nargs="+", default=[0, 1, 2],
                         help="the seeds to train with (default: 0 1 2)")
     parser.add_argument("--only", metavar="PART", choices=tuple(WITHOUT), nargs="+",
@@ -70,8 +72,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def settings(flags: list[str], args: argparse.Namespace, seed: int) -> argparse.Namespace:
     """The options of a training with these flags."""
-    length = ["--epochs", str(args.epochs)] if args.epochs else []
-    mine = options.parser().parse_args([*length, *flags, "--seed", str(seed)])
+    typed = {"epochs": args.epochs, "width": args.width}
+    same = [f"--{name}={value}" for name, value in typed.items() if value]
+    mine = options.parser().parse_args([*same, *flags, "--seed", str(seed)])
     options.set_defaults(mine, typical_side(args.data))
     return mine
 

@@ -143,7 +143,7 @@ def drawn_shapes(side: int, counts: tuple[int, int, int]) -> Data:
         drawn = [shapes.draw(number, side) for number in range(start, end)]
         images = torch.from_numpy(np.stack([image for image, _ in drawn])).permute(0, 3, 1, 2)
         labels = torch.tensor([label for _, label in drawn])
-        parts.append(Part(images.contiguous(), labels, side))          # (N, 3, S, S)
+        parts.append(Part(images.contiguous(), labels, side))
     return Data("shapes", shapes.CLASSES, *parts[::-1])
 
 
@@ -161,7 +161,7 @@ def cifar10(data_dir: Path, side: int) -> Data:
         images = torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous()
         if side != images.size(-1):
             images = torchvision.transforms.v2.functional.resize(images, [side, side])
-        parts.append(Part(images, torch.tensor(part.targets), side))   # (N, 3, S, S)
+        parts.append(Part(images, torch.tensor(part.targets), side))
     return Data("cifar10", train.classes, *_split(parts[0], _tenth(parts[0]), seed=0), parts[1])
 
 

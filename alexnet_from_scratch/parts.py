@@ -36,7 +36,7 @@ class Part(NamedTuple):
             say(f"left out {len(files) - len(good)} files: no picture")
         empty = torch.empty(0, 3, self.side, self.side, dtype=torch.uint8)
         images = torch.stack([pictures[i] for i in good]) if good else empty
-        return images, self.labels[chosen[good]]                       # (B, 3, S, S), (B,)
+        return images, self.labels[chosen[good]]
 
     def stream(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """The pictures and labels of each batch; the next is read while one is used."""

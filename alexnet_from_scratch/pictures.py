@@ -55,7 +55,7 @@ def tile(images: Tensor, columns: int) -> np.ndarray:
     images = torch.nn.functional.pad(images, (1, 1, 1, 1), value=1.0)
     rows = -(-len(images) // columns)
     blank = images.new_ones(rows * columns - len(images), *images.shape[1:])
-    grid = torch.cat([images, blank]).unflatten(0, (rows, columns))    # (R, C, 3, H, W)
+    grid = torch.cat([images, blank]).unflatten(0, (rows, columns))    # (R, C, 3, H+2, W+2)
     return grid.permute(0, 3, 1, 4, 2).flatten(0, 1).flatten(1, 2).numpy()
 
 

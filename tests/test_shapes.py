@@ -27,6 +27,11 @@ COMMANDS = [
     ("demo", ""),
 ]
 EXTRA = {
+    "alexnet_from_scratch": [
+        ("inference", "--checkpoint {best} --out {out} --occlusion"),
+        ("inference", "--checkpoint {best} --image {picture} --ten-crop"),
+        ("train", "--quick --variant torchvision --image-size 56 --epochs 1 --out-dir {out}/r"),
+    ],
     "backprop_from_scratch": [
         ("inference", "--checkpoint {best} --out {out} --image {picture}"),
         ("train", "--quick --data diabetes --dropout 0.1 --activation tanh --out-dir {out}/r"),
