@@ -26,6 +26,10 @@ class Draws(NamedTuple):
         """Those of every `ranks`-th picture, beginning with `rank`, at most `count` of them."""
         return Draws(*(drawn[rank::ranks][:count] for drawn in self))
 
+    def to(self, device: torch.device) -> "Draws":
+        """The same on another device."""
+        return Draws(*(drawn.to(device) for drawn in self))
+
 
 def draw(count: int, room: int, seed: int) -> Draws:
     """Draw for `count` pictures whose crops can be moved by 0 to `room` pixels."""
@@ -59,7 +63,7 @@ def colour_axes(images: Tensor) -> Tensor:
 
 def shift_colour(images: Tensor, draws: Draws, axes: Tensor, strength: float) -> Tensor:
     """Add one colour to all pixels of a picture (B, 3, C, C): brighter, darker, bluer."""
-    shift = strength * draws.light.to(axes.device) @ axes.T            # (B, 3)  (6)
+    shift = strength * draws.light @ axes.T                            # (B, 3)  (6)
     return images + shift[:, :, None, None]                            # (B, 3, C, C)
 
 

@@ -41,6 +41,7 @@ def prepared(part: Part, size: int, seed: int, config: dict, colour: float,
     bar = tqdm(zip(left, shares), f"epoch {epoch + 1}", len(left), leave=False, disable=None)
     for number, (batch, (images, labels)) in enumerate(bar, start=step):
         drawn = draw(len(batch), room, seed * SEEDS + number).share(rank, ranks, len(images))
-        images = crop(images, drawn, config["image_size"]).to(device).float()    # (B, 3, S, S)
+        drawn = drawn.to(device)
+        images = crop(images.to(device), drawn, config["image_size"]).float()    # (B, 3, S, S)
         images = shift_colour(images, drawn, axes, colour)             # (B, 3, S, S)
         yield len(batch), to_input(images, config), labels.to(device)

@@ -19,6 +19,7 @@ import torch
 import torchvision
 from sklearn.model_selection import train_test_split
 from torch import Tensor
+from tqdm import tqdm
 
 import shapes
 from console import Refusal, from_here, say
@@ -140,7 +141,8 @@ def drawn_shapes(side: int, counts: tuple[int, int, int]) -> Data:
     ends = np.cumsum((0, *counts[::-1]))
     parts = []
     for start, end in zip(ends, ends[1:]):
-        drawn = [shapes.draw(number, side) for number in range(start, end)]
+        numbers = tqdm(range(start, end), "drawing", leave=False, disable=None)
+        drawn = [shapes.draw(number, side) for number in numbers]
         images = torch.from_numpy(np.stack([image for image, _ in drawn])).permute(0, 3, 1, 2)
         labels = torch.tensor([label for _, label in drawn])
         parts.append(Part(images.contiguous(), labels, side))

@@ -64,7 +64,7 @@ def answer_test(speaker: Speaker, args: argparse.Namespace) -> int:
         console.say(f"{name} is not on this disk: using the drawn shapes")
         name = "shapes"
     data = load(name, args.data_dir, config["image_size"], config.get("seed", 0),
-                counts=(10, 10, SHAPES[2]))
+                counts=(10, 10, SHAPES[2] if args.test else min(args.index + 1, SHAPES[2])))
     if data.classes != config["classes"]:
         raise console.Refusal(f"the model knows other classes than {name} has: say --image, or "
                               "--data with the same")

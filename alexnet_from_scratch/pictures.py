@@ -119,9 +119,11 @@ def draw_answers(shown: Tensor, beliefs: Tensor, labels: Tensor, classes: list[s
                  path: Path) -> None:
     """Test pictures with their best answers as bars, the truth in orange (paper, fig. 4)."""
     figure = Figure(figsize=(9, 4.6), layout="constrained")
-    grid = figure.subplots(4, len(shown) // 2, height_ratios=(3, 2, 3, 2))
+    grid = figure.subplots(4, -(-len(shown) // 2), height_ratios=(3, 2, 3, 2), squeeze=False)
     above = np.concatenate([grid[0], grid[2]])
     below = np.concatenate([grid[1], grid[3]])
+    for axis in (*above[len(shown) :], *below[len(shown) :]):
+        axis.axis("off")
     for number, picture in enumerate(shown):
         above[number].imshow(picture.permute(1, 2, 0).numpy())
         above[number].set_title(classes[labels[number]], fontsize=8)

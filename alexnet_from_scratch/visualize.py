@@ -28,6 +28,7 @@ from reading import read_square
 EIGHT, FIVE = 8, 5        # test pictures whose answers are shown, and whose neighbours
 NEAREST = 6               # neighbours of each, as in the paper
 SEARCHED = 1_000          # training pictures among which neighbours are searched
+SOME = 100                # test pictures of which the eight are taken
 
 
 @torch.no_grad()
@@ -73,12 +74,12 @@ def neighbours(model: AlexNet, config: dict, shown: Part, searched: Part) -> lis
     return [[picture, *searched.images[row]] for picture, row in zip(shown.images, nearest)]
 
 
-def load_set(config: dict, name: str | None, data_dir: Path) -> Data | None:
+def load_set(config: dict, name: str | None, data_dir: Path, index: int) -> Data | None:
     """The set that a model was trained on, or the one that is named; None if it is not here."""
     if name is None and not on_disk(config["data"], data_dir):
         return None
     data = load(name or config["data"], data_dir, config["image_size"], config.get("seed", 0),
-                counts=(SEARCHED, 10, SHAPES[2]))
+                counts=(SEARCHED, 10, min(max(index + 1, SOME), SHAPES[2])))
     if data.classes != config["classes"]:
         raise console.Refusal(f"the model knows other classes than {name} has: say --data with "
                               "the same, or leave it out")
@@ -87,15 +88,16 @@ def load_set(config: dict, name: str | None, data_dir: Path) -> Data | None:
 
 def draw_set(model: AlexNet, config: dict, data: Data, out: Path) -> list[str]:
     """Eight test pictures with answers, five with their neighbours; the names of the files."""
-    order = torch.randperm(len(data.test.labels), generator=torch.Generator().manual_seed(0))
+    among = min(SOME, len(data.test.labels))
+    order = torch.randperm(among, generator=torch.Generator().manual_seed(0))
     images, labels = data.test.take(order[:EIGHT])
     device = next(model.parameters()).device
     beliefs = probabilities(model, images.to(device), config).cpu()
     pictures.draw_answers(images, beliefs, labels, data.classes, out / "answers.png")
     shown = Part(images[:FIVE], labels[:FIVE], data.test.side)
-    some = Part(*data.train.take(torch.arange(len(data.train.labels))[:SEARCHED]),
-                data.train.side)
-    pictures.draw_neighbours(neighbours(model, config, shown, some), out / "neighbours.png")
+    first = torch.arange(len(data.train.labels))[:SEARCHED]
+    searched = Part(*data.train.take(first), data.train.side)
+    pictures.draw_neighbours(neighbours(model, config, shown, searched), out / "neighbours.png")
     return ["answers.png", "neighbours.png"]
 
 
@@ -127,7 +129,7 @@ def main(argv: list[str] | None = None) -> int:
         path = args.checkpoint or checkpoint.newest(Path(__file__).resolve().parent)
         model, config = checkpoint.open_model(path, NAME, build, device)
         metrics = path.with_name("metrics.csv")
-    data = load_set(config, args.data, args.data_dir)
+    data = load_set(config, args.data, args.data_dir, args.index)
     if args.image:
         square = read_square(args.image, stored_side(config["image_size"]))
     elif data is None:
