@@ -56,8 +56,13 @@ def colour_axes(images: Tensor) -> Tensor:
     The paper multiplies by eigenvalues, which are variances: in grey levels they are over a
     thousand. The released code says "stdevs", and only these mean the same in every unit.
     """
-    pixels = images.transpose(0, 1).flatten(1).double()                # (3, P)
-    variances, axes = torch.linalg.eigh(pixels.cov())                  # (3,), (3, 3)
+    count, total, products = 0, 0.0, 0.0
+    for some in images.split(100):                # in double precision, but not all at once
+        pixels = some.transpose(0, 1).flatten(1).double()              # (3, P)
+        count, total = count + pixels.size(1), total + pixels.sum(1)
+        products = products + pixels @ pixels.T                        # (3, 3)
+    mean = total / count                                               # (3,)
+    variances, axes = torch.linalg.eigh(products / count - mean.outer(mean))
     return (axes * variances.clamp(min=0).sqrt()).float()              # (3, 3)
 
 

@@ -93,8 +93,8 @@ IMAGENETTE = {  # the folders of Imagenette are named after entries of WordNet
 
 
 def stored_side(image_size: int) -> int:
-    """Side of the stored pictures from which `image_size` pixels are cropped: 256 for 224."""
-    return 8 * (image_size // 7)
+    """Side of the stored pictures from which crops are cut: 256 for 224 and for 227."""
+    return max(8 * round(image_size / 7), image_size + 4)
 
 
 def on_disk(name: str, data_dir: Path) -> bool:

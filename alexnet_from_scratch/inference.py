@@ -50,7 +50,8 @@ def answer_files(speaker: Speaker, files: list[Path]) -> int:
         beliefs = iter(speaker.beliefs(torch.stack(good)) if good else ())
         for number, (file, square) in read:
             if isinstance(square, Tensor):
-                speaker.say({"file": str(file)}, square, next(beliefs), f"{file.stem}_{number}")
+                speaker.say(str(file), {"file": str(file)}, square, next(beliefs),
+                            f"{file.stem}_{number}")
             else:
                 console.say(f"error: {square}")
                 failures += 1
@@ -61,8 +62,8 @@ def answer_test(speaker: Speaker, args: argparse.Namespace) -> int:
     """The errors on the test set, or the answer to one of its pictures."""
     config, name = speaker.config, args.data or speaker.config["data"]
     if args.data is None and not on_disk(name, args.data_dir):
-        console.say(f"{name} is not on this disk: using the drawn shapes")
-        name = "shapes"
+        raise console.Refusal(f"the test pictures of {name} are not on this disk: say --image, "
+                              "or --data")
     data = load(name, args.data_dir, config["image_size"], config.get("seed", 0),
                 counts=(10, 10, SHAPES[2] if args.test else min(args.index + 1, SHAPES[2])))
     if data.classes != config["classes"]:
@@ -79,9 +80,10 @@ def answer_test(speaker: Speaker, args: argparse.Namespace) -> int:
     if args.index >= len(data.test.labels):
         raise console.Refusal(f"{name} has the test pictures 0 to {len(data.test.labels) - 1}")
     images, labels = data.test.take(torch.tensor([args.index]))
-    about = {"picture": f"test picture {args.index} of {name}",
-             "truth": config["classes"][labels[0]]}
-    speaker.say(about, images[0], speaker.beliefs(images)[0], f"test_{args.index}")
+    truth = config["classes"][labels[0]]
+    speaker.say(f"test picture {args.index} of {name} ({truth})",
+                {"data": name, "index": args.index, "truth": truth}, images[0],
+                speaker.beliefs(images)[0], f"test_{args.index}")
     return 0
 
 

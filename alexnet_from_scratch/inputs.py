@@ -9,7 +9,7 @@ from augment import centre_crop, colour_axes
 from model import SPREAD
 from parts import Part
 
-SAMPLE = 4_000     # training pictures that are measured, if there are more
+SAMPLE = 2_000     # training pictures that are measured, if there are more
 
 
 def measure(part: Part, size: int, in_grey_levels: bool) -> dict:
@@ -19,10 +19,13 @@ def measure(part: Part, size: int, in_grey_levels: bool) -> dict:
     first layer move far from their random start and become smooth. We take a milder scale.
     """
     order = torch.randperm(len(part.labels), generator=torch.Generator().manual_seed(0))
-    sample = part.take(order[:SAMPLE])[0].float()
-    mean = centre_crop(sample.mean(0), size)                           # (3, S, S)
-    return {"mean": mean, "std": 1.0 if in_grey_levels else sample.std().item() / SPREAD,
-            "colour_axes": colour_axes(sample)}
+    sample, _ = part.take(order[:SAMPLE])
+    sums = [some.float().sum(0) for some in sample.split(100)]      # not all at once
+    mean = centre_crop(torch.stack(sums).sum(0) / len(sample), size)       # (3, S, S)
+    axes = colour_axes(sample)                                         # (3, 3)
+    deviation = axes.square().sum().div(3).sqrt().item()    # of a pixel, whatever its colour
+    return {"mean": mean, "std": 1.0 if in_grey_levels else deviation / SPREAD,
+            "colour_axes": axes}
 
 
 def to_input(crops: Tensor, config: dict) -> Tensor:

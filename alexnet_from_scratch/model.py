@@ -120,9 +120,9 @@ class AlexNet(nn.Module):
         self.fc7 = nn.Linear(hidden, hidden)
         self.fc8 = nn.Linear(hidden, classes)
         drop = nn.Dropout(plan.dropout) if plan.modern else Dropout(plan.dropout)
-        none = nn.Identity()   # the paper drops the outputs of fc6 and fc7, torchvision inputs
-        self.drop6, self.drop7, self.drop8 = (drop, drop, none) if plan.modern else (none, drop,
-                                                                                     drop)
+        self.drop6 = drop if plan.modern else nn.Identity()   # torchvision: before fc6 and fc7
+        self.drop7 = drop
+        self.drop8 = nn.Identity() if plan.modern else drop   # the paper: behind fc6 and fc7
         self._start(plan.init)
 
     def _last_side(self, image_size: int) -> int:
@@ -179,7 +179,7 @@ class AlexNet(nn.Module):
         return self.activate(self.fc7(x))                              # (B, F)
 
     def forward(self, images: Tensor) -> Tensor:                       # (B, 3, S, S)
-        """Logits. torchvision's variant averages maps of any size down, others refuse them."""
+        """Logits. torchvision's variant averages maps of any size to its own; others refuse."""
         maps = self.maps(images)[-1]                                   # (B, C, M, M)
         if self.plan.modern:
             maps = F.adaptive_avg_pool2d(maps, self.side)
@@ -236,7 +236,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--image-size", metavar="N", type=int, default=224, help="default: 224")
     parser.add_argument("--width", metavar="X", type=float, default=1.0, help="default: 1")
     args = parser.parse_args(argv)
-    model = AlexNet(1000, args.variant, args.width, args.image_size)
+    try:
+        model = AlexNet(1000, args.variant, args.width, args.image_size)
+    except ValueError as error:
+        parser.error(str(error))
     print(f"{'layer':6} {'output':>10} {'parameters':>12} {'multiply-adds':>14}")
     rows = layers(model, args.image_size)
     rows.append(("total", (), *(sum(row[i] for row in rows) for i in (2, 3))))

@@ -9,7 +9,7 @@ import argparse
 import checkpoint
 import console
 from augment import STRENGTH
-from data import NAMES, stored_side
+from data import NAMES
 from model import ACTIVATIONS, STARTS, VARIANTS
 from optimization import WEIGHT_DECAY
 
@@ -82,7 +82,7 @@ def set_defaults(args: argparse.Namespace, side: int) -> None:
     for name in SWITCHES:
         if getattr(args, name) is None:
             setattr(args, name, getattr(plan, name))
-    if args.image_size < 15 or stored_side(args.image_size) <= args.image_size:
+    if args.image_size < 15:
         raise console.Refusal(f"{args.image_size} pixels are too few: three poolings would "
                               "leave nothing, so use an --image-size of 15 or more")
     if args.lr > HOT and args.init == "paper":

@@ -10,7 +10,7 @@ import torch
 from torchvision.models import AlexNet_Weights
 
 from checkpoint import restore
-from console import Refusal, say
+from console import Refusal, from_here, say
 from download import fetch
 from model import AlexNet, build
 
@@ -50,7 +50,7 @@ def open_published(source: str, data_dir: Path,
     config = imagenet_config(len(weights["fc8.bias"]) if "fc8.bias" in weights else 1000)
     model = build(config)
     restore(model, weights, path)
-    say(f"using {path}")
+    say(f"using {from_here(path)}")
     return model.to(device, memory_format=torch.channels_last).eval(), config
 
 

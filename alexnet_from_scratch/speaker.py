@@ -35,11 +35,14 @@ class Speaker:
         return probabilities(self.model, squares.to(self.device), self.config,
                              self.args.ten_crop)
 
-    def say(self, about: dict, square: Tensor, belief: Tensor, stem: str) -> None:
-        """Print the best classes of one picture; with --occlusion, draw what they rest on."""
+    def say(self, name: str, about: dict, square: Tensor, belief: Tensor, stem: str) -> None:
+        """Print the best classes of a picture; with --occlusion, draw what the first rests on.
+
+        Words begin with its name, JSON with what is known about it; a drawing is named `stem`.
+        """
         best = ranking(belief, self.config["classes"], self.args.top_k)
         words = ", ".join(f"{one['class']} {one['probability']:.1%}" for one in best)
-        line, found = f"{', a '.join(about.values())}: {words}", {**about, "answers": best}
+        line, found = f"{name}: {words}", {**about, "answers": best}
         if self.args.occlusion:
             path = self.args.out / f"{stem}_occlusion.png"
             self.explain(square, int(belief.argmax()), words.split(", ")[0], path)

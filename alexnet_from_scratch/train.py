@@ -200,7 +200,7 @@ def prepare(argv: list[str] | None) -> tuple[Run, Data]:
     args, saved = options.parse(argv, NAME)
     device = devices.choose(args.device)
     distributed.start(device)
-    options.set_defaults(args, typical_side(args.data))
+    options.set_defaults(args, 256 if args.preset == "paper" else typical_side(args.data))
     counts = QUICK if args.quick else SHAPES
     data = load(args.data, args.data_dir, args.image_size, args.seed, args.workers, counts)
     if args.classes not in (None, len(data.classes)):
