@@ -81,6 +81,8 @@ class Dropout(nn.Module):
 
     def __init__(self, p: float) -> None:
         super().__init__()
+        if not 0 <= p < 1:
+            raise ValueError(f"dropout is a share from 0 to below 1, not {p}")
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:                            # (B, F)
@@ -100,10 +102,13 @@ class AlexNet(nn.Module):
     def __init__(self, classes: int = 1000, variant: str = "paper", width: float = 1.0,
                  image_size: int = 224, **changes: object) -> None:
         super().__init__()
+        if variant not in VARIANTS or classes < 2 or width <= 0:
+            raise ValueError(f"variant is one of {', '.join(VARIANTS)}, there are at least two "
+                             "classes, and the width is above 0")
         plan = VARIANTS[variant]._replace(**changes)
-        if plan.activation not in ACTIVATIONS or plan.init not in STARTS or classes < 2:
-            raise ValueError(f"activation is one of {', '.join(ACTIVATIONS)}, init one of "
-                             f"{', '.join(STARTS)}, and there are at least two classes")
+        if plan.activation not in ACTIVATIONS or plan.init not in STARTS:
+            raise ValueError(f"activation is one of {', '.join(ACTIVATIONS)} and init one of "
+                             f"{', '.join(STARTS)}")
         self.plan, groups = plan, plan.groups
         C1, C2, C3, C4, C5 = (max(2, 2 * round(C * width / 2)) for C in plan.channels)
         self.stride, kernel, padding = stem(image_size, plan.modern)

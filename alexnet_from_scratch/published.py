@@ -4,6 +4,7 @@ They were trained on ImageNet with torchvision's plan: 56.5 % of the validation 
 named rightly at the first attempt, 79.1 % within five (torchvision's own figures).
 """
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -41,15 +42,18 @@ def open_published(source: str, data_dir: Path,
         path = data_dir / URL.rsplit("/", 1)[-1]
         fetch([URL], path, SHA256)
     try:
-        weights = translated(torch.load(path, map_location="cpu", weights_only=True))
+        with warnings.catch_warnings(action="ignore"):  # a damaged file ends in one sentence
+            weights = translated(torch.load(path, map_location="cpu", weights_only=True))
+        config = imagenet_config(len(weights["fc8.bias"]))
+        model = build(config)
+        restore(model, weights, path)
     except FileNotFoundError:
         raise Refusal(f"there is no file {path}: --weights torchvision fetches it") from None
+    except Refusal:
+        raise
     except Exception as error:  # a damaged or foreign file fails in many ways
         raise Refusal(f"{path} does not hold the weights of torchvision's AlexNet "
                       f"({type(error).__name__}): use --weights torchvision") from error
-    config = imagenet_config(len(weights["fc8.bias"]) if "fc8.bias" in weights else 1000)
-    model = build(config)
-    restore(model, weights, path)
     say(f"using {from_here(path)}")
     return model.to(device, memory_format=torch.channels_last).eval(), config
 
