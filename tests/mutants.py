@@ -44,7 +44,33 @@ LOOP_TESTS, TUNE_TESTS = "test_lenet5_train.py", "test_lenet5_tune.py"
 READER_TESTS, DETECTOR_TESTS = "test_lenet5_reader.py", "test_lenet5_detector.py"
 EXPLAIN_TESTS, DRAWING_TESTS = "test_lenet5_explain.py", "test_lenet5_digits.py"
 
+ALEXNET = "alexnet_from_scratch"
+PLAN, CROPS = f"{ALEXNET}/model.py", f"{ALEXNET}/augment.py"
+PLAN_TESTS, CROP_TESTS = "test_alexnet_model.py", "test_alexnet_augment.py"
+WEIGHT_TESTS = "test_alexnet_published.py"
+
 MUTANTS = [
+    # alexnet: the network
+    Mutant(PLAN, "self.k + self.alpha * sums", "self.k + self.alpha / self.n * sums",
+           PLAN_TESTS),
+    Mutant(PLAN, "return x * (1 - self.p) ", "return x ", PLAN_TESTS),
+    Mutant(PLAN, "-(-extent // self.stride)", "extent // self.stride", PLAN_TESTS),
+    Mutant(PLAN, "(0, missing, 0, missing)", "(missing, 0, missing, 0)", PLAN_TESTS),
+    Mutant(PLAN, "padding=1)   # sees both groups", "padding=1, groups=groups)", PLAN_TESTS),
+    Mutant(PLAN, "\"conv5\", \"fc6\", \"fc7\")\n", "\"fc6\", \"fc7\")\n", PLAN_TESTS),
+    # alexnet: what it is given, how it steps and answers
+    Mutant(CROPS, "variances.clamp(min=0).sqrt()", "variances.clamp(min=0)", CROP_TESTS),
+    Mutant(CROPS, "torch.where(draws.flip[:, None], along.flip(0), along)", "along",
+           CROP_TESTS),
+    Mutant(CROPS, "randint(room + 1,", "randint(max(room, 1),", CROP_TESTS),
+    Mutant(CROPS, "torch.cat([five, five.flip(-1)])", "torch.cat([five, five.flip(-2)])",
+           CROP_TESTS),
+    Mutant(f"{ALEXNET}/evaluation.py", "torch.stack(beliefs).mean(0) ",
+           "torch.stack(beliefs).log().mean(0).softmax(1) ", CROP_TESTS),
+    Mutant(f"{ALEXNET}/optimization.py", "biases[\"weight_decay\"] = BIAS_RATE * rate, 0.0",
+           "biases[\"weight_decay\"] = BIAS_RATE * rate, weight_decay", CROP_TESTS),
+    Mutant(f"{ALEXNET}/batches.py", ".split(size)[done:]", ".split(size)", CROP_TESTS),
+    Mutant(f"{ALEXNET}/published.py", "weights_only=True", "weights_only=False", WEIGHT_TESTS),
     # backprop: layers and losses
     Mutant(LAYERS, "grad @ self.parameters[\"weight\"].T",
            "grad @ self.parameters[\"weight\"].reshape(grad.shape[1], -1)", LAYER_TESTS),
