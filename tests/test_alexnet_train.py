@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from support import ROOT, load, run, start
 
 alexnet = load("alexnet_from_scratch")
-checkpoint, options = alexnet.checkpoint, alexnet.options
+checkpoint = alexnet.checkpoint
 Data, Part = alexnet.data.Data, alexnet.parts.Part
 Patch, Said = pytest.MonkeyPatch, pytest.CaptureFixture
 FOLDER, COLUMNS = "alexnet_from_scratch", alexnet.train.COLUMNS
@@ -241,15 +241,15 @@ OTHERS = ("--data=shapes --batch-size=8 --seed=5 --quick --out-dir=elsewhere --p
           "--dropout=0.1 --activation=tanh --init=paper --colour=0").split()
 
 
-@pytest.mark.parametrize("name", options.FIXED)
+@pytest.mark.parametrize("flag", OTHERS)
 def test_a_resumed_run_keeps_what_its_steps_depend_on(
-        name: str, straight: Path, capsys: Said) -> None:
-    before, word = files(straight), name.replace("_", "-")
-    flag = next(flag for flag in OTHERS if flag.startswith((f"--{word}", f"--no-{word}")))
+        flag: str, straight: Path, capsys: Said) -> None:
+    before, name = files(straight), flag[2:].removeprefix("no-").split("=")[0]
     assert alexnet.train.main(["--resume", str(straight / "checkpoint.pt"), flag]) == 1
     message = capsys.readouterr().err
-    assert message.startswith(f"error: a resumed run keeps its {word.replace('-', ' ')} (")
+    assert message.startswith(f"error: a resumed run keeps its {name.replace('-', ' ')} (")
     assert message.count("\n") == 1 and files(straight) == before
+    assert len(OTHERS) == len(alexnet.options.FIXED)
 
 
 def test_a_resumed_run_may_have_another_rate_and_another_decay(tmp_path: Path) -> None:
@@ -332,7 +332,7 @@ def test_falls_and_patience_survive_a_resume(
 
 def test_a_run_is_the_loop_written_out(few: Data, tmp_path: Path) -> None:
     """Crops, flips and light by seed and step, the mean loss, momentum, decay of weights."""
-    assert train(tmp_path, "--dropout", 0, "--epochs", 2, "--lr", 0.02, "--weight-decay", 0.1,
+    assert train(tmp_path, "--dropout", 0.3, "--epochs", 2, "--lr", 0.02, "--weight-decay", 0.1,
                  "--colour", 0.3, "--seed", 3, "--classes", 3) == 0
     config, augment, step = saved(tmp_path)["config"], alexnet.augment, 0
     torch.manual_seed(3)
@@ -356,7 +356,8 @@ def test_a_run_is_the_loop_written_out(few: Data, tmp_path: Path) -> None:
             loss_sum, step = loss_sum + loss.item() * len(some), step + 1
             wrong += (logits.argmax(1) != few.train.labels[some]).sum().item()
         images, labels, *_ = few.validation
-        logits = net((images[:, :, 2:30, 2:30] - config["mean"]) / config["std"])
+        logits = net.eval()((images[:, :, 2:30, 2:30] - config["mean"]) / config["std"])
+        net.train()
         numbers = (loss_sum / PICTURES, wrong / PICTURES,
                    F.cross_entropy(logits, labels).item(),
                    (logits.argmax(1) != labels).double().mean().item(), 0)    # top-5 of three
@@ -404,27 +405,26 @@ def test_shuffled_labels_cannot_be_generalised_and_true_ones_can(
 def test_a_value_that_is_not_finite_stops_the_run_before_the_weights_change(
         what: str, straight: Path, tmp_path: Path, monkeypatch: Patch, capsys: Said) -> None:
     """The sick step is the second of epoch three; the checkpoint of epoch two must survive."""
-    loss_of, note, step, weights = F.cross_entropy, alexnet.train.Run.note, [], []
+    loss_of, batches = F.cross_entropy, alexnet.train.Run.batches
+    step, weights, runs = [], [], []
 
     def sick(logits: Tensor, *given: object, **how: object) -> Tensor:
         step.append(1)
         if len(step) < 2 * PER_EPOCH + 2:
             return loss_of(logits, *given, **how)
+        weights.append(checkpoint.digest(runs[0].model.state_dict()))
         rootless = (logits - logits).sum().sqrt()   # 0, with an infinite slope
         return loss_of(logits, *given, **how) + (math.nan if what == "loss" else rootless)
 
-    def noted(run: object, *given: object) -> None:
-        weights[:] = [run.model, checkpoint.digest(run.model.state_dict())]
-        note(run, *given)
-
     with monkeypatch.context() as patch:
         patch.setattr(F, "cross_entropy", sick)
-        patch.setattr(alexnet.train.Run, "note", noted)
+        patch.setattr(alexnet.train.Run, "batches",
+                      lambda run, part: runs.append(run) or batches(run, part))
         assert train(tmp_path) == 1
     said = capsys.readouterr().err
     assert said.startswith(f"error: the {what} of step {len(step)} is not finite (learning ")
     assert said.count("\n") == 1
-    assert checkpoint.digest(weights[0].state_dict()) == weights[1]
+    assert weights == [checkpoint.digest(runs[0].model.state_dict())]
     assert saved(tmp_path)["step"] == 2 * PER_EPOCH
     assert resume(tmp_path) == 0
     assert_same_run(straight, tmp_path)
