@@ -21,8 +21,8 @@ PRESETS = {
 }
 SMALL_PICTURES = {"image_size": 28, "width": 0.375, "lr": 0.01, "dropout": 0.5, "epochs": 50,
                   "patience": 6}     # the small preset where pictures have under 64 pixels
-LARGE_PICTURES = {"image_size": 112, "width": 0.25, "lr": 0.01, "dropout": 0.2, "epochs": 24,
-                  "patience": 3}     # the small preset for all others
+LARGE_PICTURES = {"image_size": 112, "width": 0.25, "lr": 0.01, "dropout": 0.2, "epochs": 30,
+                  "patience": 2}     # the small preset for all others
 HOT = 0.02                # above this rate the paper's start diverges
 # Kept by --resume: they make the model, the data or their order.
 FIXED = ("data", "batch_size", "seed", "quick", "out_dir", "preset", "variant", "width",
