@@ -219,6 +219,7 @@ def test_an_attempt_is_the_run_that_the_same_flags_make_and_leaves_nothing(
     monkeypatch.setattr(tempfile, "tempdir", str(here))
     args = ablation.parse(["--data", SMALL, *TINY])
     mine = ablation.settings(["--dropout", "0.3"], args, seed=2)
+    mine.out_dir = here / "runs"
     done, rows = ablation.attempt(mine, data, torch.device("cpu"), alexnet.console.Stop())
     assert not list(here.iterdir()) and capsys.readouterr() == ("", "")
     out, flags = tmp_path / "out", ("--data", SMALL, *TINY, "--dropout", "0.3", "--seed", "2")
