@@ -91,6 +91,10 @@ def attempt(args: argparse.Namespace, data: Data, device: torch.device,
         return run, read_metrics(run.metrics.path)
 
 
+class Stopped(Exception):
+    """Somebody has asked to stop, and the step at hand is done."""
+
+
 class Laboratory:
     """Trains with flags and seeds on the same data, until somebody asks to stop."""
 
@@ -107,7 +111,7 @@ class Laboratory:
             run, rows = attempt(settings(flags, self.args, seed), self.data, self.device,
                                 self.stop)
             if self.stop.requested:
-                raise KeyboardInterrupt
+                raise Stopped
             yield run, rows
 
     def errors(self, flags: list[str]) -> list[float]:
@@ -152,10 +156,13 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     with console.Stop() as stop:
         laboratory = Laboratory(args, stop)
-        if args.rectifiers:
-            print_rectifiers(laboratory)
-        else:
-            print_parts(laboratory, args.only)
+        try:
+            if args.rectifiers:
+                print_rectifiers(laboratory)
+            else:
+                print_parts(laboratory, args.only)
+        except Stopped:
+            return stop.exit_code
     return 0
 
 

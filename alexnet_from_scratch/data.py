@@ -19,6 +19,7 @@ import torch
 import torchvision
 from sklearn.model_selection import train_test_split
 from torch import Tensor
+from torchvision.transforms.v2.functional import resize
 from tqdm import tqdm
 
 import shapes
@@ -162,7 +163,7 @@ def cifar10(data_dir: Path, side: int) -> Data:
     for part in (train, test):
         images = torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous()
         if side != images.size(-1):
-            images = torchvision.transforms.v2.functional.resize(images, [side, side])
+            images = resize(images, [side, side])
         parts.append(Part(images, torch.tensor(part.targets), side))
     return Data("cifar10", train.classes, *_split(parts[0], _tenth(parts[0]), seed=0), parts[1])
 
@@ -242,7 +243,7 @@ def _read_classes(folder: Path, side: int, workers: int,
     labels = torch.tensor([label for _, label in named], dtype=torch.int64)
     if len(named) * 3 * side**2 <= IN_MEMORY:
         read = read_all(images, side, workers)
-        good = [i for i, picture in enumerate(read) if picture is not None]
+        good = [i for i, picture in enumerate(read) if isinstance(picture, Tensor)]
         if len(good) < len(named):
             say(f"left out {len(named) - len(good)} of {len(named)} files in {folder}: no "
                 "picture")

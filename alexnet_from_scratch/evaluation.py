@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import console
 import devices
 import distributed
 from augment import centre_crop, ten_crops
@@ -47,4 +48,6 @@ def evaluate(model: nn.Module, part: Part, config: dict, ten: bool = False,
                              torch.tensor(len(labels))]).double()
     model.train(training)
     loss, first, five, count = distributed.total(sums, device).tolist()
+    if not count:
+        raise console.Refusal("none of the pictures could be read: look at their files")
     return loss / count, (count - first) / count, (count - five) / count

@@ -79,11 +79,11 @@ def answer_test(speaker: Speaker, args: argparse.Namespace) -> int:
         return 0
     if args.index >= len(data.test.labels):
         raise console.Refusal(f"{name} has the test pictures 0 to {len(data.test.labels) - 1}")
-    images, labels = data.test.take(torch.tensor([args.index]))
-    truth = config["classes"][labels[0]]
+    square = data.test.one(args.index)
+    truth = config["classes"][data.test.labels[args.index]]
     speaker.say(f"test picture {args.index} of {name} ({truth})",
-                {"data": name, "index": args.index, "truth": truth}, images[0],
-                speaker.beliefs(images)[0], f"test_{args.index}")
+                {"data": name, "index": args.index, "truth": truth}, square,
+                speaker.beliefs(square[None])[0], f"test_{args.index}")
     return 0
 
 

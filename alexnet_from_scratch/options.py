@@ -20,7 +20,7 @@ PRESETS = {
               "patience": 8},
 }
 SMALL_PICTURES = {"image_size": 28, "width": 0.375, "lr": 0.01, "dropout": 0.5, "epochs": 50,
-                  "patience": 6}     # the small preset where pictures have under 64 pixels
+                  "patience": 4}     # the small preset where pictures have under 64 pixels
 LARGE_PICTURES = {"image_size": 112, "width": 0.25, "lr": 0.01, "dropout": 0.2, "epochs": 30,
                   "patience": 2}     # the small preset for all others
 HOT = 0.02                # above this rate the paper's start diverges
@@ -64,7 +64,10 @@ def parser() -> argparse.ArgumentParser:
 
 def parse(argv: list[str] | None, folder: str) -> tuple[argparse.Namespace, dict | None]:
     """The options, and the checkpoint if a run is resumed."""
-    return checkpoint.read_options(parser(), argv, folder, FIXED)
+    args, saved = checkpoint.read_options(parser(), argv, folder, FIXED)
+    if saved and parser().parse_args(argv).lr is not None:
+        saved["rate"] = args.lr         # typed anew, so it wins over one that has fallen
+    return args, saved
 
 
 def set_defaults(args: argparse.Namespace, side: int) -> None:

@@ -31,12 +31,18 @@ class Part(NamedTuple):
             return self.images[chosen], self.labels[chosen]
         files = [self.images[i] for i in chosen.tolist()]
         pictures = read_all(files, self.side, self.workers)
-        good = [i for i, picture in enumerate(pictures) if picture is not None]
+        good = [i for i, picture in enumerate(pictures) if isinstance(picture, Tensor)]
         if len(good) < len(files):
             say(f"left out {len(files) - len(good)} files: no picture")
         empty = torch.empty(0, 3, self.side, self.side, dtype=torch.uint8)
         images = torch.stack([pictures[i] for i in good]) if good else empty
         return images, self.labels[chosen[good]]
+
+    def one(self, index: int) -> Tensor:
+        """A single picture (3, S, S). Raises ValueError if its file is none."""
+        if isinstance(self.images, Tensor):
+            return self.images[index]
+        return read_square(self.images[index], self.side)
 
     def stream(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """The pictures and labels of each batch; the next is read while one is used."""
@@ -55,13 +61,13 @@ class Part(NamedTuple):
         return self._replace(images=self.images[:count], labels=self.labels[:count])
 
 
-def read_all(files: list[Path], side: int, workers: int) -> list[Tensor | None]:
-    """The pictures of files, None for what is none; with threads if there are workers."""
-    def read(path: Path) -> Tensor | None:
+def read_all(files: list[Path], side: int, workers: int) -> list[Tensor | ValueError]:
+    """The pictures of files, or why one is none; with threads if there are workers."""
+    def read(path: Path) -> Tensor | ValueError:
         try:
             return read_square(path, side)
-        except ValueError:
-            return None
+        except ValueError as error:
+            return error
 
     if not workers:
         return list(map(read, files))

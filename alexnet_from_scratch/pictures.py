@@ -61,9 +61,10 @@ def tile(images: Tensor, columns: int) -> np.ndarray:
 
 def draw_filters(trained: AlexNet, untrained: AlexNet, path: Path) -> None:
     """The kernels of the first convolution, a group a row, above random ones."""
-    figure = Figure(figsize=(9, 4.4), layout="constrained")
+    rows = -(-trained.conv1.out_channels // trained.plan.groups // 12)
+    figure = Figure(figsize=(9, 1.1 + 0.8 * rows), layout="constrained")
     for half, model, name in zip(figure.subfigures(2, 1), (trained, untrained),
-                                 ("trained", "as they started")):
+                                 ("trained", "untrained")):
         groups = model.conv1.weight.detach().cpu().chunk(model.plan.groups)
         axes = half.subplots(1, len(groups), squeeze=False).flat
         for number, (axis, kernels) in enumerate(zip(axes, groups)):

@@ -14,7 +14,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-MOST_PIXELS = 200_000_000     # above this a file is taken for a decompression bomb
+MOST_PIXELS = 150_000_000     # above this a file is taken for a decompression bomb
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".jfif")
 
 
@@ -74,4 +74,5 @@ def size_of(path: Path) -> tuple[int, int] | None:
 def files_in(folder: Path) -> list[Path]:
     """The picture files below a folder by their suffix, in the order of their names."""
     found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    return sorted(path for path in found if not path.name.startswith("."))
+    return sorted(path for path in found if path.is_file() and not any(
+        part.startswith(".") for part in path.relative_to(folder).parts))

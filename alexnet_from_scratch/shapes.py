@@ -1,8 +1,8 @@
 """Ten kinds of drawn objects: textured, lit, turned, tilted, among clutter.
 
-A picture is a function of its number alone, so a set of any size and any resolution needs
-no file and no network. Colours, textures, light and place say nothing about the class: only
-the outline does, and a network has to find out what an outline is.
+A picture is a function of its number and its size alone, so a set of any size needs no file
+and no network. Colours, textures, light and place say nothing about the class: only the
+outline does, and a network has to find out what an outline is.
 """
 
 # S side of a picture

@@ -45,7 +45,8 @@ class Speaker:
         line, found = f"{name}: {words}", {**about, "answers": best}
         if self.args.occlusion:
             path = self.args.out / f"{stem}_occlusion.png"
-            self.explain(square, int(belief.argmax()), words.split(", ")[0], path)
+            title = f"{best[0]['class']} {best[0]['probability']:.1%}"
+            self.explain(square, int(belief.argmax()), title, path)
             line, found["drawn"] = f"{line}; drawn in {console.from_here(path)}", str(path)
         print(json.dumps(found) if self.args.json else line)
 

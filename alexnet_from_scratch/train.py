@@ -70,8 +70,6 @@ class Run:
             checkpoint.set_rng_state(saved["rng"])
             for name in self.PROGRESS:
                 setattr(self, name, saved[name])
-            if args.lr != saved["options"]["lr"]:      # typed anew: it wins
-                self.rate = args.lr
         self.started = time.monotonic() - self.seconds
         self.writes = distributed.rank() == 0
         if not self.writes:      # each process draws other masks for dropout
@@ -202,6 +200,7 @@ def prepare(argv: list[str] | None) -> tuple[Run, Data]:
     distributed.start(device)
     options.set_defaults(args, 256 if args.preset == "paper" else typical_side(args.data))
     counts = QUICK if args.quick else SHAPES
+    args.data_dir = Path(args.data_dir)        # a resumed run has it as text
     data = load(args.data, args.data_dir, args.image_size, args.seed, args.workers, counts)
     if args.classes not in (None, len(data.classes)):
         raise console.Refusal(f"{data.name} has {len(data.classes)} classes, --classes says "

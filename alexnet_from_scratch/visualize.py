@@ -81,8 +81,8 @@ def load_set(config: dict, name: str | None, data_dir: Path, index: int) -> Data
     data = load(name or config["data"], data_dir, config["image_size"], config.get("seed", 0),
                 counts=(SEARCHED, 10, min(max(index + 1, SOME), SHAPES[2])))
     if data.classes != config["classes"]:
-        raise console.Refusal(f"the model knows other classes than {name} has: say --data with "
-                              "the same, or leave it out")
+        raise console.Refusal(f"the model knows other classes than {data.name} has: say --data "
+                              "with the same, or leave it out")
     return data
 
 
@@ -138,7 +138,7 @@ def main(argv: list[str] | None = None) -> int:
         raise console.Refusal(f"{data.name} has the test pictures 0 to "
                               f"{len(data.test.labels) - 1}")
     else:
-        square = data.test.take(torch.tensor([args.index]))[0][0]
+        square = data.test.one(args.index)
     names = draw_picture(model, config, square, args.seed, args.out)
     pictures.draw_filters(model, build(config), args.out / "filters.png")
     names += ["filters.png", *(draw_set(model, config, data, args.out) if data else [])]

@@ -47,7 +47,8 @@ EXPLAIN_TESTS, DRAWING_TESTS = "test_lenet5_explain.py", "test_lenet5_digits.py"
 ALEXNET = "alexnet_from_scratch"
 PLAN, CROPS = f"{ALEXNET}/model.py", f"{ALEXNET}/augment.py"
 PLAN_TESTS, CROP_TESTS = "test_alexnet_model.py", "test_alexnet_augment.py"
-WEIGHT_TESTS = "test_alexnet_published.py"
+WEIGHT_TESTS, SET_TESTS = "test_alexnet_published.py", "test_alexnet_data.py"
+ANSWER_TESTS, SGD_TESTS = "test_alexnet_inference.py", "test_alexnet_train.py"
 
 MUTANTS = [
     # alexnet: the network
@@ -71,6 +72,17 @@ MUTANTS = [
            "biases[\"weight_decay\"] = BIAS_RATE * rate, weight_decay", CROP_TESTS),
     Mutant(f"{ALEXNET}/batches.py", ".split(size)[done:]", ".split(size)", CROP_TESTS),
     Mutant(f"{ALEXNET}/published.py", "weights_only=True", "weights_only=False", WEIGHT_TESTS),
+    Mutant(f"{ALEXNET}/reading.py", "upright = ImageOps.exif_transpose(image)", "upright = image",
+           SET_TESTS),
+    Mutant(f"{ALEXNET}/data.py", "stratify=labels, random_state=seed,",
+           "stratify=labels, random_state=0,", SET_TESTS),
+    Mutant(f"{ALEXNET}/data.py", "*_split(train, _tenth(train), seed), others[0])",
+           "train, others[0], others[0])", SET_TESTS),
+    Mutant(f"{ALEXNET}/parts.py", "return images, self.labels[chosen[good]]",
+           "return images, self.labels[chosen][: len(good)]", SET_TESTS),
+    Mutant(f"{ALEXNET}/visualize.py", "topk(NEAREST, largest=False)", "topk(NEAREST)",
+           ANSWER_TESTS),
+    Mutant(f"{ALEXNET}/optimization.py", "BIAS_RATE = 2 ", "BIAS_RATE = 1 ", SGD_TESTS),
     # backprop: layers and losses
     Mutant(LAYERS, "grad @ self.parameters[\"weight\"].T",
            "grad @ self.parameters[\"weight\"].reshape(grad.shape[1], -1)", LAYER_TESTS),
