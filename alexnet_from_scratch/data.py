@@ -30,7 +30,7 @@ from reading import files_in, size_of
 
 NAMES = ("shapes", "cifar10", "imagenette")
 SHAPES = (4_000, 500, 1_000)   # drawn pictures to train on, to validate, to test
-QUICK = (320, 100, 100)        # of any set, in smoke runs
+QUICK = (160, 50, 50)          # of any set, in smoke runs
 IN_MEMORY = 2 * 2**30          # bytes; what is larger stays on disk
 LEAST = 10                     # pictures a class
 VALIDATION = 10_000            # at most so many, and at most a tenth, are split off

@@ -318,7 +318,9 @@ def test_files_are_read_as_they_are_needed_and_broken_ones_are_left_out(
     assert rows(tmp_path / "memory") == rows(tmp_path / "lazy")
     for path in (tmp_path / "files" / "b").iterdir():
         path.write_bytes(b"rubbish")
-    capsys.readouterr()
-    assert train(tmp_path / "files", tmp_path / "broken", *flags) == 0
-    assert [row["step"] for row in rows(tmp_path / "broken")] == ["43", "86"]
-    assert "left out 1 files: no picture" in capsys.readouterr().err
+    for size, steps in ((1, ["43", "86"]), (BATCH, ["7", "14"])):
+        capsys.readouterr()
+        out = tmp_path / f"broken-{size}"
+        assert train(tmp_path / "files", out, *flags, "--batch-size", size) == 0
+        assert [row["step"] for row in rows(out)] == steps
+        assert "left out 1 files: no picture" in capsys.readouterr().err

@@ -142,14 +142,14 @@ def test_a_quick_run_writes_what_it_says(quick_run: Callable) -> None:
     done = quick_run(FOLDER)
     said = done.result.stdout.splitlines()
     assert said[0].startswith("AlexNet (paper, 112 pixels), ")
-    assert "shapes: 320 pictures to train on, 100 to validate, 100 to test" in said[0]
+    assert "shapes: 160 pictures to train on, 50 to validate, 50 to test" in said[0]
     wrote = next(line for line in said if line.startswith("wrote "))
     names = wrote.removeprefix("wrote ").split(", ")
     assert sorted(files(done.out)) == sorted(names)
     assert said[-1].startswith("next: python inference.py --checkpoint ")
     table = rows(done.out)
     assert list(table[0]) == COLUMNS and done.result.stderr == ""
-    assert [(row["epoch"], row["step"]) for row in table] == [("1", "10"), ("2", "20")]
+    assert [(row["epoch"], row["step"]) for row in table] == [("1", "5"), ("2", "10")]
     assert float(table[0]["train_loss"]) == pytest.approx(math.log(10), abs=0.3)
 
 
