@@ -139,8 +139,8 @@ def test_errors_on_the_test_set_are_those_of_all_its_pictures(ask, net, ten) -> 
 
 
 def test_the_error_is_the_one_of_the_training_run(ask, quick_run, monkeypatch) -> None:
-    monkeypatch.setattr(inference, "SHAPES", (10, 10, 100))
-    printed = re.search(r"one crop: (test error .*, top-5 .*%), on 100 pictures",
+    monkeypatch.setattr(inference, "SHAPES", (10, 10, 50))
+    printed = re.search(r"one crop: (test error .*, top-5 .*%), on 50 pictures",
                         quick_run("alexnet_from_scratch").result.stdout)
     assert ask("--test").lines[0].startswith(printed[1])
 
