@@ -48,7 +48,7 @@ class Run:
     """A training run: the model, where it stands, and the files it leaves behind."""
 
     PROGRESS = ("rate", "step", "epoch", "batch", "drops", "best_epoch", "last_drop",
-                "loss_sum", "error_sum", "best", "seconds")     # what a checkpoint keeps of it
+                "loss_sum", "error_sum", "seen", "best", "seconds")     # what a checkpoint keeps of it
 
     def __init__(self, args: argparse.Namespace, data: Data, device: torch.device,
                  saved: dict | None = None) -> None:
@@ -62,7 +62,8 @@ class Run:
         self.optimizer = optimization.make_optimizer(self.model)
         self.rate, self.step, self.epoch, self.batch = args.lr, 0, 0, 0
         self.drops = self.best_epoch = self.last_drop = 0
-        self.loss_sum, self.error_sum, self.best, self.seconds = 0.0, 0.0, None, 0.0
+        self.loss_sum, self.error_sum, self.seen = 0.0, 0.0, 0
+        self.best, self.seconds = None, 0.0
         self.stopped = False
         if saved:
             checkpoint.restore(self.model, saved["model"], args.resume)
@@ -106,28 +107,28 @@ class Run:
                         self.args.colour, self.device, (self.epoch, self.step, self.batch))
 
     def note(self, count: int, loss: Tensor, wrong: Tensor, stop: console.Stop) -> None:
-        """Add up loss and mistakes of a step in all processes; `stopped` if one was asked to.
+        """Add up pictures, loss and mistakes of all processes; `stopped` if one was asked to.
 
         Raises Refusal if the loss or the gradient is not a number.
         """
-        stopping = torch.tensor(stop.requested, device=self.device)
-        sums = distributed.total(torch.stack([loss.detach(), wrong, stopping]), self.device)
+        mine = torch.tensor([count, stop.requested], device=self.device)
+        sums = distributed.total(torch.stack([loss.detach(), wrong, *mine]), self.device)
         devices.check_finite(sums[0], self.model.parameters(), self.step + 1, self.rate)
-        loss, wrong, self.stopped = sums.tolist()
+        loss, wrong, count, self.stopped = sums.tolist()
         self.loss_sum, self.error_sum = self.loss_sum + loss, self.error_sum + wrong
         self.step, self.batch = self.step + 1, self.batch + 1
-        self.trained += count
+        self.seen, self.trained = self.seen + int(count), self.trained + count
 
     def finish_epoch(self, data: Data) -> None:
         """Validate, let the rate fall if it is time, write a row, and save the checkpoints."""
-        args, count = self.args, len(data.train.labels)
+        args, count = self.args, max(self.seen, 1)
         self.epoch, self.batch = self.epoch + 1, 0
         speed = self.trained / (time.monotonic() - self.clock)
         loss, error, five = evaluate(self.model, data.validation, self.config,
                                      precision=args.precision)
         row = (self.epoch, self.step, self.rate, self.loss_sum / count, self.error_sum / count,
                loss, error, five, round(time.monotonic() - self.started, 2))
-        self.loss_sum = self.error_sum = 0.0
+        self.loss_sum, self.error_sum, self.seen = 0.0, 0.0, 0
         better = self.best is None or (error, loss) < self.best   # the loss decides in a draw
         if better:
             self.best, self.best_epoch = (error, loss), self.epoch
@@ -160,7 +161,7 @@ def train(run: Run, data: Data, stop: console.Stop) -> None:
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             wrong = (logits.argmax(1) != labels).sum()
-            run.note(count, summed, wrong, stop)
+            run.note(len(labels), summed, wrong, stop)
             optimizer.step()                                           # (9)
             if run.stopped:
                 return run.save("checkpoint.pt")

@@ -49,6 +49,7 @@ PLAN, CROPS = f"{ALEXNET}/model.py", f"{ALEXNET}/augment.py"
 PLAN_TESTS, CROP_TESTS = "test_alexnet_model.py", "test_alexnet_augment.py"
 WEIGHT_TESTS, SET_TESTS = "test_alexnet_published.py", "test_alexnet_data.py"
 ANSWER_TESTS, SGD_TESTS = "test_alexnet_inference.py", "test_alexnet_train.py"
+RANKS_TESTS = "test_alexnet_distributed.py"
 
 MUTANTS = [
     # alexnet: the network
@@ -83,6 +84,15 @@ MUTANTS = [
     Mutant(f"{ALEXNET}/visualize.py", "topk(NEAREST, largest=False)", "topk(NEAREST)",
            ANSWER_TESTS),
     Mutant(f"{ALEXNET}/optimization.py", "BIAS_RATE = 2 ", "BIAS_RATE = 1 ", SGD_TESTS),
+    Mutant(f"{ALEXNET}/train.py", "            self.last_drop = self.epoch\n", "", SGD_TESTS),
+    Mutant(f"{ALEXNET}/train.py", "self.loss_sum / count", "self.loss_sum", SGD_TESTS),
+    # alexnet: several processes
+    Mutant(f"{ALEXNET}/train.py", "summed * ranks / count", "summed / count", RANKS_TESTS),
+    Mutant(f"{ALEXNET}/train.py", "max(self.seen, 1)", "len(data.train.labels)", RANKS_TESTS),
+    Mutant(f"{ALEXNET}/batches.py", ".share(rank, ranks, len(images))",
+           ".share(0, ranks, len(images))", RANKS_TESTS),
+    Mutant(f"{ALEXNET}/evaluation.py", "[distributed.rank() :: distributed.ranks()]",
+           "[:: distributed.ranks()]", RANKS_TESTS),
     # backprop: layers and losses
     Mutant(LAYERS, "grad @ self.parameters[\"weight\"].T",
            "grad @ self.parameters[\"weight\"].reshape(grad.shape[1], -1)", LAYER_TESTS),

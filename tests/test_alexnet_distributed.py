@@ -318,9 +318,14 @@ def test_files_are_read_as_they_are_needed_and_broken_ones_are_left_out(
     assert rows(tmp_path / "memory") == rows(tmp_path / "lazy")
     for path in (tmp_path / "files" / "b").iterdir():
         path.write_bytes(b"rubbish")
+    labels = alexnet.data.load(str(tmp_path / "files"), tmp_path, 28).train.labels
+    readable = (labels != 1).sum().item()
     for size, steps in ((1, ["43", "86"]), (BATCH, ["7", "14"])):
         capsys.readouterr()
         out = tmp_path / f"broken-{size}"
         assert train(tmp_path / "files", out, *flags, "--batch-size", size) == 0
         assert [row["step"] for row in rows(out)] == steps
+        missed = [float(row["train_error"]) * readable for row in rows(out)]
+        assert missed == pytest.approx([round(count) for count in missed], abs=1e-6)
+        assert all(missed) and readable < len(labels)
         assert "left out 1 files: no picture" in capsys.readouterr().err

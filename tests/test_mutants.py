@@ -15,7 +15,8 @@ from support import FOLDERS, ROOT, SHARED, environment
 LONG = {"test_lenet_train.py", "test_lenet_checkpoint.py", "test_backprop_train.py",
         "test_backprop_demo.py", "test_backprop_visualize.py",
         "test_backprop_gradient_check.py", "test_lenet5_train.py", "test_lenet5_reader.py",
-        "test_lenet5_explain.py", "test_alexnet_inference.py", "test_alexnet_train.py"}
+        "test_lenet5_explain.py", "test_alexnet_inference.py", "test_alexnet_train.py",
+        "test_alexnet_distributed.py"}
 
 
 @pytest.fixture(scope="module")
