@@ -48,7 +48,7 @@ class Run:
     """A training run: the model, where it stands, and the files it leaves behind."""
 
     PROGRESS = ("rate", "step", "epoch", "batch", "drops", "best_epoch", "last_drop",
-                "loss_sum", "error_sum", "seen", "best", "seconds")     # what a checkpoint keeps of it
+                "loss_sum", "error_sum", "seen", "best", "seconds")     # kept in checkpoints
 
     def __init__(self, args: argparse.Namespace, data: Data, device: torch.device,
                  saved: dict | None = None) -> None:

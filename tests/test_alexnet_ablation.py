@@ -272,6 +272,18 @@ def test_the_goal_is_the_first_epoch_under_a_quarter(data: Data, monkeypatch: Pa
     assert found == [3, 1, float("inf")]
 
 
+@pytest.mark.parametrize(("goal", "epochs"), [(1.01, 1), (0.0, 3)])
+def test_a_race_ends_where_the_goal_is_reached(data: Data, monkeypatch: Patch, goal: float,
+                                               epochs: int) -> None:
+    """An error under 101 % is reached at once, one under 0 % never."""
+    monkeypatch.setattr(ablation, "GOAL", goal)
+    raced = laboratory(data, monkeypatch, "--epochs", "3").trained(ablation.PLAIN,
+                                                                   ablation.Race)
+    run, rows = next(raced)
+    assert len(rows) == run.epoch == epochs
+    assert all(0 <= row["train_error"] <= 1 for row in rows)
+
+
 def test_the_race_of_rectifiers_tries_each_rate_without_any_regularisation(
         data: Data, monkeypatch: Patch, capsys: Said) -> None:
     asked = stub_attempts(monkeypatch, [0.5, 0.2], [0.5, 0.5])
