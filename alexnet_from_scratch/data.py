@@ -62,7 +62,7 @@ class Data(NamedTuple):
 
     def shortened(self, counts: tuple[int, int, int]) -> "Data":
         """The same set with at most so many pictures in each part, for smoke runs."""
-        return Data(self.name, self.classes, *(part.first(count)
+        return Data(self.name, self.classes, *(part.some(count)
                                                for part, count in zip(self[2:], counts)))
 
 

@@ -56,9 +56,18 @@ class Part(NamedTuple):
             if waiting:
                 yield waiting.result()
 
-    def first(self, count: int) -> "Part":
-        """The first `count` pictures."""
-        return self._replace(images=self.images[:count], labels=self.labels[:count])
+    def some(self, count: int) -> "Part":
+        """At most `count` pictures, evenly spread: folders come class by class."""
+        chosen = spread(len(self.labels), count)
+        images = (self.images[chosen] if isinstance(self.images, Tensor)
+                  else [self.images[i] for i in chosen.tolist()])
+        return self._replace(images=images, labels=self.labels[chosen])
+
+
+def spread(total: int, count: int) -> Tensor:
+    """At most `count` numbers below `total`, at even distances from 0 on."""
+    count = min(count, total)
+    return torch.arange(count) * total // max(count, 1)
 
 
 def read_all(files: list[Path], side: int, workers: int) -> list[Tensor | ValueError]:

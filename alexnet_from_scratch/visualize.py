@@ -21,7 +21,7 @@ from data import NAMES, SHAPES, Data, load, on_disk, stored_side
 from evaluation import probabilities
 from inputs import to_input
 from model import NAME, AlexNet, build
-from parts import Part
+from parts import Part, spread
 from published import open_published
 from reading import read_square
 
@@ -88,15 +88,15 @@ def load_set(config: dict, name: str | None, data_dir: Path, index: int) -> Data
 
 def draw_set(model: AlexNet, config: dict, data: Data, out: Path) -> list[str]:
     """Eight test pictures with answers, five with their neighbours; the names of the files."""
-    among = min(SOME, len(data.test.labels))
-    order = torch.randperm(among, generator=torch.Generator().manual_seed(0))
-    images, labels = data.test.take(order[:EIGHT])
+    among = spread(len(data.test.labels), SOME)
+    order = torch.randperm(len(among), generator=torch.Generator().manual_seed(0))
+    images, labels = data.test.take(among[order[:EIGHT]])
     device = next(model.parameters()).device
     beliefs = probabilities(model, images.to(device), config).cpu()
     pictures.draw_answers(images, beliefs, labels, data.classes, out / "answers.png")
     shown = Part(images[:FIVE], labels[:FIVE], data.test.side)
-    first = torch.arange(len(data.train.labels))[:SEARCHED]
-    searched = Part(*data.train.take(first), data.train.side)
+    searched = data.train.take(spread(len(data.train.labels), SEARCHED))
+    searched = Part(*searched, data.train.side)
     pictures.draw_neighbours(neighbours(model, config, shown, searched), out / "neighbours.png")
     return ["answers.png", "neighbours.png"]
 
@@ -140,6 +140,7 @@ def main(argv: list[str] | None = None) -> int:
     else:
         square = data.test.one(args.index)
     names = draw_picture(model, config, square, args.seed, args.out)
+    torch.manual_seed(args.seed)      # of the untrained network beside it
     pictures.draw_filters(model, build(config), args.out / "filters.png")
     names += ["filters.png", *(draw_set(model, config, data, args.out) if data else [])]
     if metrics and metrics.exists():

@@ -349,6 +349,14 @@ def test_sizes_that_follow_from_others(tmp_path) -> None:
 # ---------------------------------------------------------------- read as they are needed
 
 
+def test_a_smoke_run_has_pictures_of_every_class(tmp_path) -> None:
+    """Folders come class by class, so the first few pictures would be of one."""
+    make_folder(tmp_path, "a b c d")
+    short = ask(tmp_path).shortened((8, 4, 4))
+    for part, each in zip(short[2:], (2, 1, 1)):
+        assert part.labels.tolist() == [label for label in range(4) for _ in range(each)]
+
+
 @pytest.mark.parametrize("workers", [0, 3])
 def test_what_does_not_fit_is_read_as_it_is_needed(tmp_path, monkeypatch, workers) -> None:
     """A set of exactly the limit still fits."""
@@ -359,7 +367,9 @@ def test_what_does_not_fit_is_read_as_it_is_needed(tmp_path, monkeypatch, worker
     read = ask(tmp_path, workers=workers)
     for one, other in zip(kept[2:], read[2:]):
         assert isinstance(one.images, Tensor) and isinstance(other.images, list)
-        assert seen(one.first(3)) == seen(other.first(3)) == seen(one)[:3]
+        every, few = seen(one), seen(one.some(3))
+        assert few == seen(other.some(3)) == [every[i * len(every) // 3] for i in range(3)]
+        assert seen(one.some(len(every) + 1)) == every
         chosen = torch.randperm(len(one.labels))
         for part in (one, other):
             batches = list(part.stream(chosen.split(4)))
