@@ -67,7 +67,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     args = parser.parse_args(argv)
     if args.quick:
-        args.epochs, args.seeds = 1, args.seeds[:1]
+        args.epochs, args.seeds = args.epochs or 1, args.seeds[:1]
     return args
 
 
@@ -157,7 +157,7 @@ def print_parts(laboratory: Laboratory, only: list[str]) -> None:
 
 
 def print_rectifiers(laboratory: Laboratory) -> None:
-    """The table of how fast both activations learn, each at the best of several rates."""
+    """The table of how fast both activations learn, each at two rates."""
     print("| activation | rate | epochs to 25 % training error, each seed |")
     print("|---|---|---|", flush=True)
     for name in ("relu", "tanh"):

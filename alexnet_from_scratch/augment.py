@@ -15,7 +15,7 @@ STRENGTH = 0.1     # standard deviation of the factors on the axes of colour, fr
 
 
 class Draws(NamedTuple):
-    """The random part of augmenting a batch: a place, a side, and three factors a picture."""
+    """The random part of augmenting a batch: where, whether mirrored, and how lit."""
 
     top: Tensor       # row of the crop's upper edge, int64 (B,)
     left: Tensor      # column of its left edge, int64 (B,)

@@ -38,7 +38,8 @@ def prepared(part: Part, size: int, seed: int, config: dict, colour: float,
     axes, room = config["colour_axes"].to(device), part.side - config["image_size"]
     left = shuffled(len(part.labels), seed, epoch).split(size)[done:]
     shares = part.stream(batch[rank::ranks] for batch in left)
-    bar = tqdm(zip(left, shares), f"epoch {epoch + 1}", len(left), leave=False, disable=None)
+    bar = tqdm(zip(left, shares), f"epoch {epoch + 1}", len(left), leave=False,
+               disable=True if rank else None)
     for number, (batch, (images, labels)) in enumerate(bar, start=step):
         drawn = draw(len(batch), room, seed * SEEDS + number).share(rank, ranks, len(images))
         drawn = drawn.to(device)

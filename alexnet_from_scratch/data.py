@@ -109,7 +109,9 @@ def typical_side(name: str) -> int:
     """The shorter side of the pictures of a set, in pixels; of a folder, the median of some."""
     if name in NAMES:
         return {"cifar10": 32, "imagenette": 160}.get(name, 128)
-    sides = [min(size) for path in files_in(Path(name))[:: 97][:50] if (size := size_of(path))]
+    files = files_in(Path(name))
+    some = files[:: max(1, len(files) // 50)]
+    sides = [min(size) for path in some if (size := size_of(path))]
     return int(np.median(sides)) if sides else 128
 
 
@@ -138,16 +140,18 @@ def load(name: str, data_dir: Path, image_size: int, seed: int = 0, workers: int
 
 
 def drawn_shapes(side: int, counts: tuple[int, int, int]) -> Data:
-    """Pictures by number: the first ones to test, so that they are the same for every run."""
-    ends = np.cumsum((0, *counts[::-1]))
+    """Pictures by number: each part begins at the same one, however many are asked for.
+
+    So no picture that one run is trained on is ever another's to test.
+    """
     parts = []
-    for start, end in zip(ends, ends[1:]):
-        numbers = tqdm(range(start, end), "drawing", leave=False, disable=None)
+    for start, count in zip((SHAPES[1] + SHAPES[2], SHAPES[2], 0), counts):
+        numbers = tqdm(range(start, start + count), "drawing", leave=False, disable=None)
         drawn = [shapes.draw(number, side) for number in numbers]
         images = torch.from_numpy(np.stack([image for image, _ in drawn])).permute(0, 3, 1, 2)
         labels = torch.tensor([label for _, label in drawn])
         parts.append(Part(images.contiguous(), labels, side))
-    return Data("shapes", shapes.CLASSES, *parts[::-1])
+    return Data("shapes", shapes.CLASSES, *parts)
 
 
 def cifar10(data_dir: Path, side: int) -> Data:

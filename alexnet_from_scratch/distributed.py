@@ -45,6 +45,18 @@ def wait() -> None:
         dist.barrier()
 
 
+@contextlib.contextmanager
+def first_alone() -> Iterator[None]:
+    """The first process does it alone, such as a download; then the others do it together."""
+    if rank():
+        wait()
+    try:
+        yield
+    finally:
+        if not rank():
+            wait()
+
+
 def rank() -> int:
     """Number of this process; 0 writes the files and prints."""
     return dist.get_rank() if dist.is_initialized() else 0

@@ -30,8 +30,8 @@ def probabilities(model: nn.Module, images: Tensor, config: dict, ten: bool = Fa
 
 @torch.no_grad()
 def evaluate(model: nn.Module, part: Part, config: dict, ten: bool = False,
-             precision: str = "fp32") -> tuple[float, float, float]:
-    """Mean loss in nats, and the shares of pictures missed by the best answer and by five.
+             precision: str = "fp32") -> tuple[float, float, float, int]:
+    """Mean loss in nats, the shares missed by the best answer and by five, and of how many.
 
     Each process answers its share of the pictures, and all get the sums.
     """
@@ -50,4 +50,4 @@ def evaluate(model: nn.Module, part: Part, config: dict, ten: bool = False,
     loss, first, five, count = distributed.total(sums, device).tolist()
     if not count:
         raise console.Refusal("none of the pictures could be read: look at their files")
-    return loss / count, (count - first) / count, (count - five) / count
+    return loss / count, (count - first) / count, (count - five) / count, int(count)

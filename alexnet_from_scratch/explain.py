@@ -8,19 +8,20 @@ M. Zeiler, R. Fergus, "Visualizing and Understanding Convolutional Networks", 20
 import torch
 from torch import Tensor, nn
 
-COVERED = 7        # the cover's side is that part of the picture's
-STEPS = 28         # and it moves by that part
+COVER_PART = 7     # the cover's side is a seventh of the picture's
+STEP_PART = 28     # and it moves by a twenty-eighth of it
 
 
 @torch.no_grad()
 def occlusion(model: nn.Module, image: Tensor, target: int, batch: int = 64) -> Tensor:
     """How much of the probability of class `target` each pixel carries, (S, S).
 
-    Takes an input (3, S, S) of the network. A cover of the mean colour slides over it; a pixel
-    gets the mean loss of probability over all covers that hide it. Negative where hiding helps.
+    Takes an input (3, S, S) of the network. A cover that shows the mean picture (zeros) slides
+    over it; a pixel gets the mean loss of probability over all covers that hide it. Negative
+    where hiding helps.
     """
     size = image.size(-1)
-    cover, step = max(1, size // COVERED), max(1, size // STEPS)
+    cover, step = max(1, size // COVER_PART), max(1, size // STEP_PART)
     starts = sorted({*range(0, size - cover + 1, step), size - cover})
     places = torch.cartesian_prod(*[torch.tensor(starts)] * 2)         # (N, 2)
     rows = hidden(places[:, 0], cover, size, image.device)             # (N, S)

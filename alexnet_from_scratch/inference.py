@@ -70,8 +70,7 @@ def answer_test(speaker: Speaker, args: argparse.Namespace) -> int:
         raise console.Refusal(f"the model knows other classes than {name} has: say --image, or "
                               "--data with the same")
     if args.test:
-        loss, error, five = evaluate(speaker.model, data.test, config, args.ten_crop)
-        count = len(data.test.labels)
+        loss, error, five, count = evaluate(speaker.model, data.test, config, args.ten_crop)
         print(json.dumps({"data": data.name, "pictures": count, "error": error,
                           "top5_error": five, "loss": loss}) if args.json else
               f"test error {error:.2%}, top-5 {five:.2%}, loss {loss:.4f}, on {count:,} "

@@ -1,8 +1,8 @@
 """AlexNet: five convolutions, three fully connected layers, and three ways to build them.
 
 A. Krizhevsky, I. Sutskever, G. Hinton, "ImageNet Classification with Deep Convolutional
-Neural Networks", 2012. What the paper says, what its authors ran, and what PyTorch calls
-AlexNet differ; `VARIANTS` is the table of these differences, one column for each.
+Neural Networks", 2012. `VARIANTS` has the network of the paper, the same without its two
+groups (as on a single card), and the one that torchvision publishes under the name.
 
     python model.py                          # the paper's: 60,965,224 parameters
     python model.py --variant torchvision    # the one whose weights are published
@@ -51,7 +51,7 @@ class LocalResponseNorm(nn.Module):
     """Divides each number by how active the neighbouring channels are at the same place.
 
     Paper, section 3.3. α is the paper's: the sum over n channels is not averaged. PyTorch,
-    Caffe and the code of 2012 average, so their α is n times ours. n has to be odd.
+    Caffe average, so they need n times our α to do the same. n has to be odd.
     """
 
     def __init__(self, k: float = 2.0, n: int = 5, alpha: float = 1e-4,
@@ -243,7 +243,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         model = AlexNet(1000, args.variant, args.width, args.image_size)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         parser.error(str(error))
     print(f"{'layer':6} {'output':>10} {'parameters':>12} {'multiply-adds':>14}")
     rows = layers(model, args.image_size)

@@ -27,8 +27,8 @@ def read_square(path: Path, side: int) -> Tensor:
         with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise Image.DecompressionBombError
-            image.draft(None, (side, side))      # JPEGs are decoded at 1/2, 1/4 or 1/8 if that
-            upright = ImageOps.exif_transpose(image)                   # is not too small
+            image.draft(None, (side, side))     # JPEGs are decoded at 1/2, 1/4, 1/8 if it does
+            upright = ImageOps.exif_transpose(image)
             square = middle(to_rgb(upright), side)
     except FileNotFoundError:
         raise ValueError(f"there is no file {path}") from None

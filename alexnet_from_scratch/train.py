@@ -124,8 +124,8 @@ class Run:
         args, count = self.args, max(self.seen, 1)
         self.epoch, self.batch = self.epoch + 1, 0
         speed = self.trained / (time.monotonic() - self.clock)
-        loss, error, five = evaluate(self.model, data.validation, self.config,
-                                     precision=args.precision)
+        loss, error, five, _ = evaluate(self.model, data.validation, self.config,
+                                        precision=args.precision)
         row = (self.epoch, self.step, self.rate, self.loss_sum / count, self.error_sum / count,
                loss, error, five, round(time.monotonic() - self.started, 2))
         self.loss_sum, self.error_sum, self.seen = 0.0, 0.0, 0
@@ -186,9 +186,9 @@ def report(run: Run, data: Data) -> None:
     out = run.args.out_dir
     pictures.draw_curves(run.metrics.path, out / "loss.png")
     pictures.draw_filters(run.model, build(run.config), out / "filters.png")
-    for name, (_, error, five) in zip(("one crop", "ten crops"), tests):
-        print(f"{name}: test error {error:.2%}, top-5 {five:.2%}, on "
-              f"{len(data.test.labels):,} pictures, with the weights of epoch {best['epoch']}")
+    for name, (_, error, five, tested) in zip(("one crop", "ten crops"), tests):
+        print(f"{name}: test error {error:.2%}, top-5 {five:.2%}, on {tested:,} pictures, with "
+              f"the weights of epoch {best['epoch']}")
     print("wrote best.pt, checkpoint.pt, filters.png, loss.png, metrics.csv")
     where = console.from_here(out / "best.pt")
     print(f"next: python inference.py --checkpoint {where} --image YOUR_PICTURE")
@@ -202,7 +202,8 @@ def prepare(argv: list[str] | None) -> tuple[Run, Data]:
     options.set_defaults(args, 256 if args.preset == "paper" else typical_side(args.data))
     counts = QUICK if args.quick else SHAPES
     args.data_dir = Path(args.data_dir)        # a resumed run has it as text
-    data = load(args.data, args.data_dir, args.image_size, args.seed, args.workers, counts)
+    with distributed.first_alone():
+        data = load(args.data, args.data_dir, args.image_size, args.seed, args.workers, counts)
     if args.classes not in (None, len(data.classes)):
         raise console.Refusal(f"{data.name} has {len(data.classes)} classes, --classes says "
                               f"{args.classes}: leave it out, or mend the folder")
@@ -237,8 +238,9 @@ def main(argv: list[str] | None = None) -> int:
             train(run, data, stop)
         if run.stopped:
             where = console.from_here(run.args.out_dir / "checkpoint.pt")
-            console.say(f"stopped after step {run.step}: go on with python train.py --resume "
-                        f"{where}")
+            if run.writes:
+                console.say(f"stopped after step {run.step}: go on with python train.py "
+                            f"--resume {where}")
             return stop.exit_code
         report(run, data)
     return 0

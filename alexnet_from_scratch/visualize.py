@@ -16,7 +16,7 @@ import checkpoint
 import console
 import devices
 import pictures
-from augment import Draws, centre_crop, colour_axes, crop, draw, shift_colour
+from augment import STRENGTH, Draws, centre_crop, colour_axes, crop, draw, shift_colour
 from data import NAMES, SHAPES, Data, load, on_disk, stored_side
 from evaluation import probabilities
 from inputs import to_input
@@ -50,9 +50,9 @@ def views(square: Tensor, axes: Tensor, size: int, seed: int) -> dict[str, list[
     kinds = {
         "crop": crop(many, drawn._replace(flip=still.flip), size).float(),
         "reflection": crop(many, still._replace(flip=drawn.flip), size).float(),
-        "colour": shift_colour(crops, drawn, axes, strength=0.1),
-        "colour × 5": shift_colour(crops, drawn, axes, strength=0.5),
-        "all": shift_colour(crop(many, drawn, size).float(), drawn, axes, strength=0.1),
+        "colour": shift_colour(crops, drawn, axes, strength=STRENGTH),
+        "colour × 5": shift_colour(crops, drawn, axes, strength=5 * STRENGTH),
+        "all": shift_colour(crop(many, drawn, size).float(), drawn, axes, strength=STRENGTH),
     }
     return {"picture": [square.float()], **{name: list(made) for name, made in kinds.items()}}
 

@@ -238,12 +238,12 @@ def test_errors_are_those_of_the_best_weights_on_the_test_pictures(
     def validate(model: torch.nn.Module, part: Part, *_: object, **__: object) -> tuple:
         assert part is data.validation
         validated.append(checkpoint.digest(model.state_dict()))
-        return 1.0, (0.5, 0.2, 0.4)[(len(validated) - 1) % 3], 0.0
+        return 1.0, (0.5, 0.2, 0.4)[(len(validated) - 1) % 3], 0.0, 9
 
     def test(model: torch.nn.Module, part: Part, config: dict) -> tuple:
         assert part is data.test and config["seed"] == (8, 3)[len(tested)]
         tested.append(checkpoint.digest(model.state_dict()))
-        return 1.0, (0.25, 0.125)[len(tested) - 1], 0.0
+        return 1.0, (0.25, 0.125)[len(tested) - 1], 0.0, 9
 
     monkeypatch.setattr(alexnet.train, "evaluate", validate)
     monkeypatch.setattr(ablation, "evaluate", test)
@@ -302,7 +302,7 @@ def test_the_table_has_a_line_for_each_row_with_all_seeds(
         data: Data, monkeypatch: Patch, capsys: Said) -> None:
     asked, errors = stub_attempts(monkeypatch, [0.5]), iter([0.1, 0.12, 0.3, 0.2])
     monkeypatch.setattr(ablation, "load", lambda *_, **__: data)
-    monkeypatch.setattr(ablation, "evaluate", lambda *_: (1.0, next(errors), 0.0))
+    monkeypatch.setattr(ablation, "evaluate", lambda *_: (1.0, next(errors), 0.0, 9))
     only = ["dropout", "nothing"]
     assert ablation.main(["--data", SMALL, "--seeds", "1", "2", "--only", *only]) == 0
     said = capsys.readouterr().out.splitlines()

@@ -353,7 +353,7 @@ def test_loss_and_errors_are_counted_over_all_pictures() -> None:
     images = noise(230, 3)
     labels, scores = torch.arange(230) % 7, images[:, 0].flatten(1)[:, :7].double() / 50
     net, config = Fixed().train(), {"image_size": 3, "mean": torch.zeros(3, 3, 3), "std": 50.0}
-    loss, first, five = evaluation.evaluate(net, Part(images, labels, 3), config)
+    loss, first, five, _ = evaluation.evaluate(net, Part(images, labels, 3), config)
     own = scores[torch.arange(230), labels]
     assert loss == pytest.approx((scores.logsumexp(1) - own).mean().item(), abs=1e-4)
     above = (scores > own[:, None]).sum(1)

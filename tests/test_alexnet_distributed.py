@@ -281,11 +281,24 @@ def missed(beliefs: Tensor, labels: Tensor, most: int) -> float:
     return 1 - sum(found) / len(found)
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_first_process_fetches_before_the_others(rank: int, monkeypatch: Patch) -> None:
+    """Also where it fails, so that nobody waits for ever."""
+    done = []
+    monkeypatch.setattr(distributed, "rank", lambda: rank)
+    monkeypatch.setattr(distributed, "wait", lambda: done.append("met"))
+    with pytest.raises(ValueError), distributed.first_alone():
+        done.append("loaded")
+        raise ValueError
+    assert done == (["met", "loaded"] if rank else ["loaded", "met"])
+
+
 @pytest.mark.parametrize("ten", [False, True])
 def test_evaluating_is_counting(ten: bool) -> None:
     """205 pictures are three batches; of seven classes, five answers do not name each."""
     part, net, config = question()
-    loss, error, five = alexnet.evaluation.evaluate(net, part, config, ten)
+    loss, error, five, count = alexnet.evaluation.evaluate(net, part, config, ten)
+    assert count == 205
     assert net.training    # as before
     beliefs, net = [], net.eval()
     for y, x in ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2)) if ten else ((2, 2),):
@@ -303,7 +316,7 @@ def test_few_classes_leave_no_top_five_error() -> None:
     part, net, config = question()
     net.fc8 = nn.Linear(net.fc8.in_features, 3)
     part = part._replace(labels=part.labels % 3)
-    loss, error, five = alexnet.evaluation.evaluate(net, part, config)
+    loss, error, five, _ = alexnet.evaluation.evaluate(net, part, config)
     assert five == 0 < error < 1 and loss > 0
 
 

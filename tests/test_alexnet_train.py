@@ -105,10 +105,10 @@ def scripted(patch: Patch, *pairs: tuple[float, float]) -> list[str]:
     """Makes validation say given (error, loss) pairs, the last for ever; notes the weights."""
     seen = []
 
-    def evaluate(model: nn.Module, *_: object, **__: object) -> tuple[float, float, float]:
+    def evaluate(model: nn.Module, *_: object, **__: object) -> tuple:
         error, loss = pairs[min(len(seen), len(pairs) - 1)]
         seen.append(checkpoint.digest(model.state_dict()))
-        return loss, error, 0.0
+        return loss, error, 0.0, 40
 
     patch.setattr(alexnet.train, "evaluate", evaluate)
     return seen
@@ -371,11 +371,11 @@ def test_the_test_pictures_are_used_once_on_the_best_weights(
     errors, weights, tests = [0.5, 0.2, 0.4, 0.3], [], []
 
     def recorded(model: nn.Module, part: Part, _: dict, ten: bool = False,
-                 **precision: str) -> tuple[float, float, float]:
+                 **precision: str) -> tuple:
         (tests if part is few.test else weights).append(checkpoint.digest(model.state_dict()))
         if part is few.test:
-            return 1.0, 0.25 if ten else 0.375, 0.05
-        return 1.0, errors[len(weights) - 1], 0.0
+            return 1.0, 0.25 if ten else 0.375, 0.05, 40
+        return 1.0, errors[len(weights) - 1], 0.0, 40
 
     monkeypatch.setattr(alexnet.train, "report", REPORT)
     monkeypatch.setattr(alexnet.train, "evaluate", recorded)
