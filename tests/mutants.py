@@ -51,7 +51,49 @@ WEIGHT_TESTS, SET_TESTS = "test_alexnet_published.py", "test_alexnet_data.py"
 ANSWER_TESTS, SGD_TESTS = "test_alexnet_inference.py", "test_alexnet_train.py"
 RANKS_TESTS = "test_alexnet_distributed.py"
 
+ENCODER = "transformer_from_scratch"
+BLOCK_TESTS, TEXT_TESTS = "test_transformer_model.py", "test_transformer_texts.py"
+TABLE_TESTS, WARMUP_TESTS = "test_transformer_data.py", "test_transformer_train.py"
+READING_TESTS = "test_transformer_inference.py"
+
 MUTANTS = [
+    # transformer: the network
+    Mutant(f"{ENCODER}/model.py", " / math.sqrt(q.size(-1))", "", BLOCK_TESTS),
+    Mutant(f"{ENCODER}/model.py", "torch.finfo(scores.dtype).min", "-math.inf", BLOCK_TESTS),
+    Mutant(f"{ENCODER}/model.py", "weights = weights.masked_fill(~keep, 0)", "pass",
+           BLOCK_TESTS),
+    Mutant(f"{ENCODER}/model.py", "return F.dropout(weights, dropout) @ v, weights",
+           "weights = F.dropout(weights, dropout)\n    return weights @ v, weights",
+           BLOCK_TESTS),
+    Mutant(f"{ENCODER}/model.py", "correction=0", "correction=1", BLOCK_TESTS),
+    Mutant(f"{ENCODER}/model.py", "torch.stack([angle.sin(), angle.cos()]",
+           "torch.stack([angle.cos(), angle.sin()]", BLOCK_TESTS),
+    Mutant(f"{ENCODER}/model.py", "return self.norm2(x + self.drop(self.think(x)))",
+           "return self.norm1(x + self.drop(self.think(x)))", BLOCK_TESTS),
+    Mutant(f"{ENCODER}/model.py", "(x * real).sum(1) / count", "x.mean(1)", BLOCK_TESTS),
+    Mutant(f"{ENCODER}/model.py", "self.embed(tokens) * self.scale", "self.embed(tokens)",
+           BLOCK_TESTS),
+    # transformer: texts
+    Mutant(f"{ENCODER}/tokenizer.py", "UNKNOWN_TOKEN) for word in split(text)",
+           "UNKNOWN_TOKEN) for word in text.lower().split()", TEXT_TESTS),
+    Mutant(f"{ENCODER}/generate_test_texts.py", "list(zip(pair, ordered(pair, part, rng)))",
+           "list(zip(pair[::-1], ordered(pair, part, rng)))", TEXT_TESTS),
+    Mutant(f"{ENCODER}/words.py", "points to the {b} without haste",
+           "points to some {b} without haste", TEXT_TESTS),
+    Mutant(f"{ENCODER}/data.py", "stratify=[label for label, _ in rows]", "stratify=None",
+           TABLE_TESTS),
+    Mutant(f"{ENCODER}/batches.py", "hidden & (tokens != PAD_TOKEN)", "hidden", TABLE_TESTS),
+    Mutant(f"{ENCODER}/measures.py", "truth * classes + answers", "answers * classes + truth",
+           TABLE_TESTS),
+    # transformer: training and answers
+    Mutant(f"{ENCODER}/optimization.py", "(warm_up / step) ** 0.5", "warm_up / step",
+           WARMUP_TESTS),
+    Mutant(f"{ENCODER}/train.py", "run.step, run.batch = run.step + 1, run.batch + 1",
+           "run.step += 1", WARMUP_TESTS),
+    Mutant(f"{ENCODER}/train.py", "logits = logits[order.argsort()].float()",
+           "logits = logits.float()", READING_TESTS),
+    Mutant(f"{ENCODER}/reader.py", "numbers[:i] + numbers[i + 1 :]",
+           "numbers[: i + 1] + numbers[i + 2 :]", READING_TESTS),
     # alexnet: the network
     Mutant(PLAN, "self.k + self.alpha * sums", "self.k + self.alpha / self.n * sums",
            PLAN_TESTS),

@@ -16,7 +16,8 @@ LONG = {"test_lenet_train.py", "test_lenet_checkpoint.py", "test_backprop_train.
         "test_backprop_demo.py", "test_backprop_visualize.py",
         "test_backprop_gradient_check.py", "test_lenet5_train.py", "test_lenet5_reader.py",
         "test_lenet5_explain.py", "test_alexnet_inference.py", "test_alexnet_train.py",
-        "test_alexnet_distributed.py"}
+        "test_alexnet_distributed.py", "test_transformer_train.py",
+        "test_transformer_inference.py"}
 
 
 @pytest.fixture(scope="module")

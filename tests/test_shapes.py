@@ -55,6 +55,11 @@ EXTRA = {
         ("inference", "--checkpoint {out}/1998/best.pt --out {out}"),
         ("visualize", "--checkpoint {out}/1998/best.pt --out {out}"),
     ],
+    "transformer_from_scratch": [
+        ("train", "--quick --norm pre --data hard --epochs 1 --out-dir {out}/pre"),
+        ("inference", "--checkpoint {best} --test"),
+        ("visualize", "--checkpoint {out}/pre/best.pt --out {out}"),
+    ],
 }
 
 

@@ -1,0 +1,24 @@
+"""How the weights follow the gradient: Adam, with a rate that first rises and then fades."""
+
+import torch
+from torch import nn
+
+BETAS, EPSILON = (0.9, 0.98), 1e-9     # section 5.3
+
+
+def make_optimizer(model: nn.Module, weight_decay: float) -> torch.optim.Optimizer:
+    """Adam, as in the paper; matrices may decay, which makes it AdamW."""
+    parameters = list(model.parameters())
+    groups = [{"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+              {"params": [p for p in parameters if p.ndim == 1], "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, betas=BETAS, eps=EPSILON, fused=True)
+
+
+def highest_rate(channels: int, warm_up: int) -> float:
+    """What the paper's schedule reaches at the end of its warm-up."""
+    return (channels * warm_up) ** -0.5                                # (13)
+
+
+def rate_share(step: int, warm_up: int) -> float:
+    """Which share of the highest rate step 1, 2, … uses: a straight line up, a root down."""
+    return min(step / warm_up, (warm_up / step) ** 0.5)                # (13)
