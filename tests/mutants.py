@@ -59,7 +59,6 @@ READING_TESTS = "test_transformer_inference.py"
 MUTANTS = [
     # transformer: the network
     Mutant(f"{ENCODER}/model.py", " / math.sqrt(q.size(-1))", "", BLOCK_TESTS),
-    Mutant(f"{ENCODER}/model.py", "torch.finfo(scores.dtype).min", "-math.inf", BLOCK_TESTS),
     Mutant(f"{ENCODER}/model.py", "weights = weights.masked_fill(~keep, 0)", "pass",
            BLOCK_TESTS),
     Mutant(f"{ENCODER}/model.py", "return F.dropout(weights, dropout) @ v, weights",
