@@ -191,7 +191,7 @@ def test_the_statistics_are_mean_and_standard_deviation_of_a_sample() -> None:
 
 @pytest.mark.parametrize(("flags", "seeds", "epochs"), [
     ([], [0, 1, 2], None), (["--seeds", "5", "7", "--epochs", "9"], [5, 7], 9),
-    (["--seeds", "5", "7", "--quick"], [5], 1)])
+    (["--seeds", "5", "7", "--quick"], [5], 1), (["--quick", "--epochs", "4"], [0], 4)])
 def test_seeds_and_epochs_are_what_was_typed(flags: list, seeds: list, epochs: int) -> None:
     args = ablation.parse(flags)
     assert (args.seeds, args.epochs, args.only) == (seeds, epochs, list(ablation.WITHOUT))
@@ -255,8 +255,9 @@ def stub_attempts(patch: Patch, *curves: list[float]) -> list[Namespace]:
     """Trainings that are over at once, with given training errors; the options of each."""
     asked = []
 
-    def attempt(args: Namespace, *_: object) -> tuple:
+    def attempt(args: Namespace, *others: object) -> tuple:
         curve = curves[len(asked) % len(curves)]
+        args.kind = others[-1]
         asked.append(args)
         run = SimpleNamespace(model=None, config={"seed": args.seed})
         return run, [{"epoch": float(number), "train_error": error}
@@ -296,6 +297,7 @@ def test_the_race_of_rectifiers_tries_each_rate_without_any_regularisation(
         (name, rate, seed) for name in ("relu", "tanh") for rate in ablation.RATES
         for seed in (1, 2)]
     assert all((a.dropout, a.colour, a.weight_decay) == (0, 0, 0) for a in asked)
+    assert all(a.kind is ablation.Race and a.patience > a.epochs for a in asked)
 
 
 def test_the_table_has_a_line_for_each_row_with_all_seeds(

@@ -4,11 +4,13 @@ The same run in one process is the measure. Its batches of seven are odd, and it
 is a single picture, so that the second process has nothing to do there.
 """
 
+import contextlib
 import csv
 import json
 import shutil
 import signal
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -342,3 +344,36 @@ def test_files_are_read_as_they_are_needed_and_broken_ones_are_left_out(
         assert missed == pytest.approx([round(count) for count in missed], abs=1e-6)
         assert all(missed) and readable < len(labels)
         assert "left out 1 files: no picture" in capsys.readouterr().err
+
+
+def test_errors_are_of_the_pictures_that_could_be_read(folder: Path, tmp_path: Path) -> None:
+    """And the report says of how many."""
+    shutil.copytree(folder, tmp_path / "files")
+    files = sorted((tmp_path / "files").rglob("*.png"))
+    for path in files[:4]:
+        path.write_bytes(b"rubbish")
+    _, net, config = question()
+    part = Part(files, torch.zeros(len(files), dtype=torch.int64), 32)
+    whole = Part(files[4:], part.labels[4:], 32)
+    found, right = (alexnet.evaluation.evaluate(net, p, config) for p in (part, whole))
+    assert found == pytest.approx(right) and found[3] == len(files) - 4
+
+
+def test_data_are_loaded_by_the_first_process_alone(folder: Path, tmp_path: Path,
+                                                    monkeypatch: Patch) -> None:
+    """A download in two processes at once would spoil its file."""
+    inside, load_set = [], alexnet.train.load
+
+    @contextlib.contextmanager
+    def alone() -> Iterator[None]:
+        inside.append(True)
+        yield
+        inside.append(False)
+
+    def watched(*asked: object) -> object:
+        assert inside == [True]
+        return load_set(*asked)
+
+    monkeypatch.setattr(distributed, "first_alone", alone)
+    monkeypatch.setattr(alexnet.train, "load", watched)
+    assert train(folder, tmp_path, "--epochs", 1) == 0 and inside == [True, False]

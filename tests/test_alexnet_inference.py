@@ -443,6 +443,24 @@ def test_neighbours_are_the_training_pictures_with_the_nearest_features(shown, n
         assert all(np.array_equal(one, searched[i]) for one, i in zip(others, nearest))
 
 
+def test_test_and_training_pictures_are_of_all_classes(net, tmp_path, monkeypatch) -> None:
+    """A folder comes class by class: its first pictures would all be of the first."""
+    told = {}
+    monkeypatch.setattr(visualize, "SEARCHED", 20)
+    monkeypatch.setattr(visualize, "SOME", 10)
+    monkeypatch.setattr(visualize.pictures, "draw_answers",
+                        lambda images, beliefs, labels, *_: told.update(labels=labels))
+    monkeypatch.setattr(visualize, "neighbours",
+                        lambda model, config, shown, searched: told.update(searched=searched))
+    monkeypatch.setattr(visualize.pictures, "draw_neighbours", lambda *_: None)
+    images = torch.zeros(60, 3, 128, 128, dtype=torch.uint8)
+    part = alexnet.parts.Part(images, torch.arange(10).repeat_interleave(6), 128)
+    data = alexnet.data.Data("a folder", net.config["classes"], part, part, part)
+    visualize.draw_set(net.model, net.config, data, tmp_path)
+    assert len(told["labels"]) == len(set(told["labels"].tolist())) == 8
+    assert told["searched"].labels.bincount().tolist() == 10 * [2]
+
+
 def test_curves_are_the_columns_of_the_table(tmp_path, monkeypatch) -> None:
     columns = alexnet.train.COLUMNS
     table = np.random.default_rng(0).uniform(0.1, 0.9, (4, len(columns))).round(3)

@@ -1,6 +1,6 @@
 """What is each part of the encoder good for? Take one away, train again, count what is right.
 
-    python ablation.py                       # the hard sentences: order, heads, layers, norms
+    python ablation.py                       # the hard sentences
     python ablation.py --data my_texts.csv --only nothing positions
 
 Every row is trained from scratch with each seed, and the weights that validated best are

@@ -26,7 +26,7 @@ NAMES = ("topics", "hard")
 AG_NEWS = {"1": "World", "2": "Sports", "3": "Business", "4": "Sci/Tech"}   # three columns
 HEADERS = {"label", "class", "category", "topic", "class index"}
 HELD_OUT = 0.1       # of the training texts validate where nothing else is given
-SMALLEST = 5         # training texts of a class, which are left of ten after splitting
+SMALLEST = 5         # training texts of a class; of ten in all, eight are left after splitting
 Rows = list[tuple[str, str]]     # of a table: label and text
 
 
@@ -93,8 +93,8 @@ def read_csv(path: Path) -> Rows:
     """Label and text of each row; further columns are more of the text.
 
     A header is known by a cell such as "label", which also says where the label stands; else
-    it is the first. Broken bytes become a sign that no vocabulary has,
-    rows without a text are left out and counted. Raises Refusal for a file that is no table.
+    it is the first. Broken bytes become a sign of their own, rows without a text are left out
+    and counted. Raises Refusal for a file that is no table.
     """
     _check_text(path)
     try:
@@ -117,7 +117,7 @@ def read_csv(path: Path) -> Rows:
 
 
 def _check_text(path: Path) -> None:
-    """Raises Refusal for pictures and the like, and for text that is not UTF-8."""
+    """Raises Refusal for pictures and the like, and for text that is mostly not UTF-8."""
     with path.open("rb") as file:
         start = file.read(1_000).decode("utf-8", "replace")
     if start.count("\0") + start.count("\ufffd") > len(start) / 4:

@@ -2,8 +2,9 @@
 
 A. Vaswani and others, "Attention Is All You Need", NeurIPS 2017. Every word looks at every
 other word and takes from each as much as it finds relevant; there is no recurrence and no
-convolution, so where a word stands has to be added to what it is. Nothing of PyTorch's own
-transformer is used here.
+convolution, so where a word stands has to be added to what it is. None of PyTorch's own
+layers of the transformer is used; where nobody asks for the weights, its fused attention
+kernel does the sums of `attention`.
 
     python model.py                         # what train.py makes: 2 layers, 64 channels
     python model.py --layers 6 --channels 512 --heads 8 --hidden 2048    # the paper's size
@@ -37,7 +38,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None,
     zeros, in any precision.
     """
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))           # (B, H, T, T)  (1)
-    if keep is not None:    # the least finite number: minus infinity would give 0 / 0
+    if keep is not None:    # finite: with minus infinity a row of padding would be 0 / 0 here
         scores = scores.masked_fill(~keep, torch.finfo(scores.dtype).min)
     weights = scores.softmax(-1)                                       # (B, H, T, T)  (2)
     if keep is not None:
@@ -175,7 +176,7 @@ class TransformerClassifier(nn.Module):
         self.blocks = nn.ModuleList(
             EncoderBlock(channels, heads, hidden, dropout, norm, activation)
             for _ in range(layers))
-        self.norm = LayerNorm(channels) if norm == "pre" else nn.Identity()   # nobody had yet
+        self.norm = LayerNorm(channels) if norm == "pre" else nn.Identity()   # the last sum's
         self.classify = nn.Linear(channels, classes)
         self.scale = math.sqrt(channels)
         self._start()
@@ -194,7 +195,7 @@ class TransformerClassifier(nn.Module):
     def encode(self, tokens: Tensor,
                seen: list[Tensor] | None = None) -> Tensor:            # (B, T)
         """What each token has become; every block adds its attention to `seen`, if given."""
-        keep = (tokens != PAD_TOKEN)[:, None, None]                      # (B, 1, 1, T)
+        keep = (tokens != PAD_TOKEN)[:, None, None]                    # (B, 1, 1, T)
         x = self.drop(self.locate(self.embed(tokens) * self.scale))    # (B, T, C)  (10)
         for block in self.blocks:
             x = block(x, keep, seen)                                   # (B, T, C)
@@ -203,7 +204,7 @@ class TransformerClassifier(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:                       # (B, T)
         """Logits. A text of nothing but padding gets those of a vector of zeros."""
         x = self.encode(tokens)                                        # (B, T, C)
-        real = (tokens != PAD_TOKEN)[..., None]                          # (B, T, 1)
+        real = (tokens != PAD_TOKEN)[..., None]                        # (B, T, 1)
         count = real.sum(1).clamp(min=1)                               # (B, 1)
         mean = (x * real).sum(1) / count                               # (B, C)  (11)
         return self.classify(mean)                                     # (B, K)
