@@ -60,23 +60,38 @@ def parts_of(loaded: data.Data) -> dict[str, Rows]:
     (b"\xef\xbb\xbflabel,text\na,one\n", "a:one"), (b"\xef\xbb\xbfa,one\n", "a:one"),
     (b'a,"one, ""two""\nthree"\nb,x\n', 'a:one, "two"\nthree b:x'), (b" a , one", "a: one"),
     (b"a,caf\xe9 x\n", "a:caf\ufffd x"), (b"a,o\0ne\n", "a:o ne"),
-    (b"1,x,y\n2,x,y\n3,x,y\n4,x,y\n", "World:x y Sports:x y Business:x y Sci/Tech:x y"),
-    (b'"Class Index","Title","Description"\n"3","x","y"\n1,v,w\n', "Business:x y World:v w"),
-    (b"1,x,y\n5,x,y\n", "1:x y 5:x y"), (b"0,x,y\n1,x,y\n", "0:x y 1:x y"),
-    (b"1,x\n2,x\n", "1:x 2:x"), (b"1,x,y,z\n", "1:x y z"),
+    (b'"Class Index","Title","Description"\n"3","x","y"\n1,v,w\n', "3:x y 1:v w"),
+    (b"1,x,y,z\n", "1:x y z"),
 ])
 def test_a_table_is_read(content: bytes, rows: str, tmp_path: Path, capsys) -> None:
     (tmp_path / "t.csv").write_bytes(content)
-    found = data.read_csv(tmp_path / "t.csv")
+    found, _ = data.read_csv(tmp_path / "t.csv")
     assert " ".join(f"{label}:{text}" for label, text in found) == rows
     assert capsys.readouterr().err == ""
 
 
 def test_rows_without_label_or_text_are_left_out_and_counted(tmp_path: Path, capsys) -> None:
     (tmp_path / "t.csv").write_text("label,text\na,one\n\nb,\n,two\nc, \nd\n \ne,three\n")
-    assert data.read_csv(tmp_path / "t.csv") == [("a", "one"), ("e", "three")]
+    assert data.read_csv(tmp_path / "t.csv")[0] == [("a", "one"), ("e", "three")]
     error = capsys.readouterr().err
     assert error.startswith("left out 5 of 7 rows in ") and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(("labels", "columns", "classes"), [
+    ("1234", 3, ["Business", "Sci/Tech", "Sports", "World"]), ("1234", 2, ["1", "2", "3", "4"]),
+    ("124", 3, ["1", "2", "4"]), ("12345", 3, ["1", "2", "3", "4", "5"]),
+    ("1234", 4, ["1", "2", "3", "4"])])
+def test_the_training_table_says_whether_numbers_are_those_of_ag_news(
+        labels: str, columns: int, classes: list[str], tmp_path: Path) -> None:
+    for part, some_labels in (("train", labels), ("test", labels[:2])):
+        (tmp_path / f"{part}.csv").write_text("".join(
+            f"{label}{f',{part} {number}' * (columns - 1)}\n"
+            for label in some_labels for number in range(20)))
+    loaded = ask(tmp_path)
+    assert loaded.classes == classes and len(loaded.test.labels) == 40
+    names = {"1": "World", "2": "Sports"} if "World" in classes else {}
+    assert {label for label, _ in parts_of(loaded)["test"]} == {
+        names.get(label, label) for label in labels[:2]}
 
 
 @pytest.mark.parametrize("fill", [table, folder])
@@ -261,12 +276,13 @@ def test_taken_texts_are_as_wide_as_their_longest() -> None:
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5])
 def test_hiding_takes_a_share_of_the_words_and_no_padding(share: float) -> None:
     tokens = torch.randint(2, 90, (400, 60)) * (torch.rand(400, 60) < 0.7)
-    kept, hidden, words = tokens.clone(), batches.hide(tokens, share, 7), tokens != 0
+    kept, hidden, words = tokens.clone(), batches.hide(tokens, share, 7, 3), tokens != 0
     assert tokens.equal(kept) and ((hidden == tokens) | (words & (hidden == 1))).all()
     margin = 5 * (share * (1 - share) / words.sum().item()) ** 0.5
     assert (hidden[words] == 1).float().mean().item() == pytest.approx(share, abs=margin)
-    assert batches.hide(tokens, share, 7).equal(hidden)
-    assert share == 0 or not batches.hide(tokens, share, 8).equal(hidden)
+    assert batches.hide(tokens, share, 7, 3).equal(hidden)
+    for seed, step in ((8, 3), (7, 4)):
+        assert share == 0 or not batches.hide(tokens, share, seed, step).equal(hidden)
 
 
 # ---------------------------------------------------------------- measures

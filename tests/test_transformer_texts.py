@@ -32,6 +32,8 @@ TOPICS = ("Technology", "Sports", "Science", "Music", "Food")
     ("'tis the dogs' day''s", "' tis the dogs ' day ' ' s"),
     ("3.14 snake_case x2", "3 . 14 snake_case x2"),
     ("ПРИВЕТ, Größe ΑΒΓ 日本語。 مرحبا ٤٢", "привет , größe αβγ 日本語 。 مرحبا ٤٢"),
+    ("हिन्दी में, ক্ষমা। ภาษาไทยมีวรรณยุกต์ e\u0301x\u0323",
+     "हिन्दी में , ক্ষমা । ภาษาไทยมีวรรณยุกต์ éx\u0323"),
     ("a\0b \ufffd 👍👍", "a \0 b \ufffd 👍 👍"),
     ("<pad> <UNK>", "< pad > < unk >"),
     ("tab\tline\r\nno\u00a0break", "tab line no break"),
@@ -168,11 +170,11 @@ def test_a_seed_gives_the_same_sentences_and_another_gives_others(hard: bool) ->
 
 
 def test_parts_share_no_frame_and_no_name() -> None:
-    for table in (words.NAMES, words.PLACES, words.FRAMES, words.ORDERS):
+    for table in (words.PEOPLE, words.PLACES, words.FRAMES, words.ORDERS):
         assert tuple(table) == PARTS
         pooled = [item for part in PARTS for item in table[part]]
         assert len({item.lower() for item in pooled}) == len(pooled)
-    names = [name for table in (words.NAMES, words.PLACES) for part in PARTS
+    names = [name for table in (words.PEOPLE, words.PLACES) for part in PARTS
              for name in table[part]]
     assert len(set(names)) == len(names)
 
@@ -180,7 +182,7 @@ def test_parts_share_no_frame_and_no_name() -> None:
 @both
 def test_no_drawn_sentence_has_a_shape_or_name_of_another_part(hard: bool) -> None:
     """A shape is what is left without names, topics' words and articles."""
-    names = {part: {name.lower() for name in (*words.NAMES[part], *words.PLACES[part])}
+    names = {part: {name.lower() for name in (*words.PEOPLE[part], *words.PLACES[part])}
              for part in PARTS}
     gone = {word for topic in TOPICS for entry in entries(topic) for word in split(entry)}
     gone |= {"a", "an"} | set().union(*names.values())
@@ -199,7 +201,7 @@ def test_no_drawn_sentence_has_a_shape_or_name_of_another_part(hard: bool) -> No
 def test_a_word_of_a_topic_belongs_to_no_other_and_to_no_frame() -> None:
     listed = [entry for topic in TOPICS for entry in entries(topic)]
     assert len(set(listed)) == len(listed) and listed == [entry.lower() for entry in listed]
-    neutral = {word for table in (words.NAMES, words.PLACES, words.FRAMES, words.ORDERS)
+    neutral = {word for table in (words.PEOPLE, words.PLACES, words.FRAMES, words.ORDERS)
                for part in PARTS for item in table[part]
                for word in split(re.sub(r"{\w+}", " ", item))}
     for topic in TOPICS:
@@ -291,7 +293,7 @@ def test_the_command_writes_what_is_drawn_and_it_is_read_back(tmp_path: Path, ca
         printed = capsys.readouterr().out
         for part, count in counts.items():
             table = generate.draw(part, count, 3, hard)
-            assert data.read_csv(home / f"{part}.csv") == table and len(table) == count
+            assert data.read_csv(home / f"{part}.csv") == (table, 2) and len(table) == count
             with (home / f"{part}.csv").open(newline="", encoding="utf-8") as file:
                 assert [*csv.reader(file)] == [["label", "text"], *map(list, table)]
             assert f"{part}.csv: {count} sentences" in printed and table[0][1] in printed

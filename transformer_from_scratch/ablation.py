@@ -25,11 +25,11 @@ from train import QUICK, attempt, evaluate
 WITHOUT = {   # what is taken away, and the flags that do it
     "nothing": [],
     "positions": ["--no-positions"],
-    "warm-up (fading from the first step)": ["--warm-up", "1"],
-    "label smoothing": ["--smoothing", "0"],
-    "hidden words": ["--hide", "0"],
-    "post-norm (pre-norm instead)": ["--norm", "pre"],
-    "ReLU (GELU instead)": ["--activation", "gelu"],
+    "warm-up": ["--warm-up", "1"],           # fading from the first step
+    "smoothing": ["--smoothing", "0"],
+    "hidden-words": ["--hide", "0"],
+    "post-norm": ["--norm", "pre"],          # pre-norm instead
+    "relu": ["--activation", "gelu"],        # GELU instead
 }
 GRID = [(layers, heads) for layers in (1, 2, 3) for heads in (1, 4)]
 
@@ -43,9 +43,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="epochs of each training (default: what suits the data)")
     add("--seeds", metavar="N", type=console.seed, nargs="+", default=[0, 1, 2],
         help="the seeds to train with (default: 0 1 2)")
-    add("--only", metavar="PART", choices=tuple(WITHOUT), nargs="+", default=list(WITHOUT),
-        help="rows of the table (default: all)")
-    add("--sizes", action="store_true", help="instead: accuracy by layers and heads, drawn")
+    table = parser.add_mutually_exclusive_group()
+    table.add_argument("--only", choices=tuple(WITHOUT), nargs="+", default=list(WITHOUT),
+                       help="rows of the table (default: all)")
+    table.add_argument("--sizes", action="store_true",
+                       help="instead: accuracy by layers and heads, drawn")
     add("--out", metavar="DIR", type=Path, default=Path(__file__).with_name("runs"),
         help="where the picture of --sizes goes (default: runs/ in this folder)")
     add("--quick", action="store_true", help="a smoke run: one epoch, the first seed")

@@ -11,6 +11,7 @@ from data import Part
 from tokenizer import PAD_TOKEN, UNKNOWN_TOKEN, Tokenizer, pad
 
 SEEDS = 1_000_003    # apart: so far that runs of neighbouring seeds never meet
+HIDING = 500_000     # added to a step, so that its hidden words and an epoch's order never meet
 POOL = 16            # batches whose texts are sorted by length
 
 
@@ -47,11 +48,11 @@ def batches_of(lengths: Tensor, size: int, seed: int, epoch: int) -> list[Tensor
     return [batches[i] for i in torch.randperm(len(batches), generator=generator)]
 
 
-def hide(tokens: Tensor, share: float, seed: int) -> Tensor:           # (B, T)
-    """Replace a share of the words, drawn by `seed`, by the unknown word.
+def hide(tokens: Tensor, share: float, seed: int, step: int) -> Tensor:    # (B, T)
+    """Replace a share of the words by the unknown word, drawn by seed and step alone.
 
     So the model learns what to make of words that it has never seen, and to rely on none.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed * SEEDS + HIDING + step)
     hidden = torch.rand(tokens.shape, generator=generator).to(tokens.device) < share
     return tokens.masked_fill(hidden & (tokens != PAD_TOKEN), UNKNOWN_TOKEN)   # (B, T)

@@ -23,7 +23,7 @@ from console import Refusal, say
 from generate_test_texts import SIZES, draw
 
 NAMES = ("topics", "hard")
-AG_NEWS = {"1": "World", "2": "Sports", "3": "Business", "4": "Sci/Tech"}   # three columns
+AG_NEWS = {"1": "World", "2": "Sports", "3": "Business", "4": "Sci/Tech"}
 HEADERS = {"label", "class", "category", "topic", "class index"}
 HELD_OUT = 0.1       # of the training texts validate where nothing else is given
 SMALLEST = 5         # training texts of a class; of ten in all, eight are left after splitting
@@ -69,14 +69,15 @@ def load(name: str, data_dir: Path, seed: int = 0, workers: int = 0) -> Data:
         return _assemble(name, *parts)
     path = path if path.exists() else data_dir / path.name
     if path.is_file():
-        rows, rest = _split(read_csv(path), 2 * HELD_OUT, seed, path)
+        rows = _named({"train": read_csv(path)})["train"]
+        rows, rest = _split(rows, 2 * HELD_OUT, seed, path)
         return _assemble(path.name, rows, *_split(rest, 0.5, seed, path))
     if not path.is_dir():
         raise Refusal(f"there is no data set {name}: say {', '.join(NAMES)}, or the path of a "
                       "CSV of label,text or of a folder")
     if (path / "train.csv").exists():
-        parts = {part: read_csv(path / f"{part}.csv") for part in SIZES
-                 if (path / f"{part}.csv").exists()}
+        parts = _named({part: read_csv(path / f"{part}.csv") for part in SIZES
+                        if (path / f"{part}.csv").exists()})
     else:
         halves = {part: path / part for part in SIZES if (path / part).is_dir()}
         parts = {part: read_folder(home, workers)
@@ -89,8 +90,8 @@ def load(name: str, data_dir: Path, seed: int = 0, workers: int = 0) -> Data:
     return _assemble(path.name, train, parts["validation"], parts["test"])
 
 
-def read_csv(path: Path) -> Rows:
-    """Label and text of each row; further columns are more of the text.
+def read_csv(path: Path) -> tuple[Rows, int]:
+    """Label and text of each row, and the number of columns; those beyond two are more text.
 
     A header is known by a cell such as "label", which also says where the label stands; else
     it is the first. Broken bytes become a sign of their own, rows without a text are left out
@@ -111,9 +112,19 @@ def read_csv(path: Path) -> Rows:
     if len(good) < len(lines):
         say(f"left out {len(lines) - len(good)} of {len(lines)} rows in {path}: no label, or "
             "no text")
-    if lines and len(lines[0]) == 3 and {label for label, _ in good} <= set(AG_NEWS):
-        good = [(AG_NEWS[label], text) for label, text in good]
-    return good
+    return good, len(lines[0]) if lines else 0
+
+
+def _named(tables: dict[str, tuple[Rows, int]]) -> dict[str, Rows]:
+    """The rows of tables, with names for the four numbers that AG News calls its classes.
+
+    Its training table is known by three columns and the labels 1 to 4, all of them.
+    """
+    rows, columns = tables["train"]
+    ag_news = columns == 3 and {label for label, _ in rows} == set(AG_NEWS)
+    names = AG_NEWS if ag_news else {}
+    return {part: [(names.get(label, label), text) for label, text in rows]
+            for part, (rows, _) in tables.items()}
 
 
 def _check_text(path: Path) -> None:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import console
-from words import ACTS, FRAMES, NAMES, NOUNS, ORDERS, PAIRS, PLACES, TRAITS
+from words import ACTS, FRAMES, NOUNS, ORDERS, PAIRS, PEOPLE, PLACES, TRAITS
 
 Rows = list[tuple[str, str]]     # of a table: topic and sentence
 TOPICS = tuple(NOUNS)
@@ -31,13 +31,13 @@ def plain(topic: str, part: str, rng: random.Random) -> str:
     """A sentence that has only words of its topic, beside names and words of no topic."""
     noun, other = rng.sample(NOUNS[topic], 2)
     return finish(rng.choice(FRAMES[part]).format(
-        name=rng.choice(NAMES[part]), place=rng.choice(PLACES[part]), noun=noun, other=other,
+        name=rng.choice(PEOPLE[part]), place=rng.choice(PLACES[part]), noun=noun, other=other,
         trait=rng.choice(TRAITS[topic]), act=rng.choice(ACTS[topic])))
 
 
 def ordered(pair: tuple[str, str], part: str, rng: random.Random) -> tuple[str, str]:
     """Two sentences with the same words: the first has the pair's first topic, and so on."""
-    frame, name, place = (rng.choice(some[part]) for some in (ORDERS, NAMES, PLACES))
+    frame, name, place = (rng.choice(some[part]) for some in (ORDERS, PEOPLE, PLACES))
     one, two = (f"{rng.choice(TRAITS[topic])} {rng.choice(NOUNS[topic])}" for topic in pair)
     return (finish(frame.format(name=name, place=place, a=one, b=two)),
             finish(frame.format(name=name, place=place, a=two, b=one)))

@@ -55,7 +55,7 @@ def read_all(reader: Reader, texts: Iterable[str], as_json: bool) -> int:
     return int(failures > 0)
 
 
-def converse(reader: Reader, lines: Iterable[str]) -> int:
+def converse(reader: Reader, lines: Iterable[str], as_json: bool) -> int:
     """Answer typed texts until they end or somebody says :quit."""
     console.say(HELP)
     last = ""
@@ -72,7 +72,7 @@ def converse(reader: Reader, lines: Iterable[str]) -> int:
                     console.say(HELP)
                 case _:
                     last = line
-                    read_all(reader, [line], as_json=False)
+                    read_all(reader, [line], as_json)
         except ValueError as error:
             console.say(f"error: {error}")
     return 0
@@ -88,6 +88,9 @@ def test_data(reader: Reader, args: argparse.Namespace) -> Data:
     if data.classes != reader.classes:
         raise console.Refusal(f"{data.name} has the classes {', '.join(data.classes)}, the "
                               f"model knows {', '.join(reader.classes)}: name other --data")
+    if not args.data and data.digest != reader.config["data_digest"]:
+        console.say(f"{data.name} is not what it was in training: the model may have learned "
+                    "from some of these texts")
     return data
 
 
@@ -132,7 +135,7 @@ def main(argv: list[str] | None = None) -> int:
                                           devices.choose(args.device))
     reader = Reader(model, config)
     if args.interactive:
-        return converse(reader, lines_of("-"))
+        return converse(reader, lines_of("-"), args.json)
     if args.text:
         return read_all(reader, map(printable, args.text), args.json)
     if args.file is not None:

@@ -3,8 +3,9 @@
 A. Vaswani and others, "Attention Is All You Need", NeurIPS 2017. Every word looks at every
 other word and takes from each as much as it finds relevant; there is no recurrence and no
 convolution, so where a word stands has to be added to what it is. None of PyTorch's own
-layers of the transformer is used; where nobody asks for the weights, its fused attention
-kernel does the sums of `attention`.
+layers of the transformer is used. The two functions that are written out here, `attention` and
+`layer_norm`, take many passes over memory; training runs PyTorch's fused kernels of the same
+sums, and tests hold both equal.
 
     python model.py                         # what train.py makes: 2 layers, 64 channels
     python model.py --layers 6 --channels 512 --heads 8 --hidden 2048    # the paper's size
@@ -21,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from console import positive_int
 from tokenizer import PAD_TOKEN
 
 NAME = "transformer_from_scratch"    # whose checkpoints these are
@@ -106,11 +108,19 @@ def waves(longest: int, channels: int) -> Tensor:
     return table.float()                                               # (T, C)
 
 
-class LayerNorm(nn.Module):
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     """Makes the channels of each token have mean 0 and variance 1, then scales and shifts them.
 
     The variance is divided by C, not by C - 1, and ε stands inside the root, as in PyTorch.
+    x is (B, T, C), weight and bias are (C,).
     """
+    variance, mean = torch.var_mean(x, -1, correction=0, keepdim=True)     # each (B, T, 1)
+    x = (x - mean) / torch.sqrt(variance + eps)                        # (B, T, C)
+    return weight * x + bias                                           # (B, T, C)  (6)
+
+
+class LayerNorm(nn.Module):
+    """`layer_norm` with a scale and a shift that are learned, in one kernel."""
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
         super().__init__()
@@ -120,9 +130,7 @@ class LayerNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:                            # (B, T, C)
         """Statistics of a token are its own: neither its neighbours nor the batch matter."""
-        variance, mean = torch.var_mean(x, -1, correction=0, keepdim=True)     # each (B, T, 1)
-        x = (x - mean) * torch.rsqrt(variance + self.eps)              # (B, T, C)
-        return torch.addcmul(self.bias, x, self.weight)                # (B, T, C)  (6)
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
 
 
 class FeedForward(nn.Module):
@@ -166,8 +174,8 @@ class TransformerClassifier(nn.Module):
     Takes tokens (B, T); token 0 is padding, which nothing looks at and no mean contains.
     """
 
-    def __init__(self, words: int, classes: int, channels: int = 128, heads: int = 4,
-                 layers: int = 2, hidden: int = 512, dropout: float = 0.1, longest: int = 128,
+    def __init__(self, words: int, classes: int, channels: int = 64, heads: int = 4,
+                 layers: int = 2, hidden: int = 256, dropout: float = 0.1, longest: int = 128,
                  norm: str = "post", activation: str = "relu", positions: bool = True) -> None:
         super().__init__()
         self.embed = nn.Embedding(words, channels, padding_idx=PAD_TOKEN)
@@ -183,11 +191,10 @@ class TransformerClassifier(nn.Module):
 
     def _start(self) -> None:
         """Glorot's weights and no biases; words that have variance 1 after scaling (10)."""
-        for name, parameter in self.named_parameters():
-            if parameter.ndim > 1:
-                nn.init.xavier_uniform_(parameter)
-            elif name.endswith("bias"):
-                nn.init.zeros_(parameter)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
         nn.init.normal_(self.embed.weight, std=1 / self.scale)
         with torch.no_grad():
             self.embed.weight[PAD_TOKEN] = 0
@@ -217,14 +224,14 @@ class TransformerClassifier(nn.Module):
         return torch.stack(seen)                                       # (..., B, H, T, T)
 
 
-SIZES = ("channels", "heads", "layers", "hidden", "dropout", "longest", "norm", "activation",
-         "positions")
+SETTINGS = ("channels", "heads", "layers", "hidden", "dropout", "longest", "norm",
+            "activation", "positions")
 
 
 def build(config: dict) -> TransformerClassifier:
     """The untrained model that a checkpoint's configuration describes."""
     return TransformerClassifier(len(config["vocabulary"]), len(config["classes"]),
-                                 **{name: config[name] for name in SIZES})
+                                 **{name: config[name] for name in SETTINGS})
 
 
 def parts(model: TransformerClassifier, tokens: Tensor) -> list[tuple[str, str, int]]:
@@ -253,7 +260,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=main.__doc__, allow_abbrev=False)
     for name, default in {"words": 411, "classes": 5, "channels": 64, "heads": 4, "layers": 2,
                           "hidden": 256}.items():
-        parser.add_argument(f"--{name}", metavar="N", type=int, default=default,
+        parser.add_argument(f"--{name}", metavar="N", type=positive_int, default=default,
                             help="default: %(default)s")
     args = parser.parse_args(argv)
     try:
@@ -261,7 +268,7 @@ def main(argv: list[str] | None = None) -> int:
     except ValueError as error:
         parser.error(str(error))
     print(f"{'part':18} {'output':>8} {'parameters':>12}")
-    for name, shape, parameters in parts(model, torch.ones(1, 20, dtype=torch.long)):
+    for name, shape, parameters in parts(model, torch.full((1, 20), args.words - 1)):
         print(f"{name:18} {shape:>8} {parameters:>12,}")
     print(f"{'total':18} {'':8} {sum(p.numel() for p in model.parameters()):>12,}")
     return 0

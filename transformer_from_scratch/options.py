@@ -8,7 +8,7 @@ import argparse
 import checkpoint
 import console
 from data import NAMES
-from model import ACTIVATIONS, NORMS, SIZES
+from model import ACTIVATIONS, NORMS, SETTINGS
 from optimization import highest_rate
 
 RECIPES = {    # for the drawn sentences, and for texts that people wrote
@@ -20,7 +20,8 @@ RECIPES = {    # for the drawn sentences, and for texts that people wrote
             "patience": 6},
 }
 # Kept by --resume: they make the model, the data or their order.
-FIXED = ("data", "batch_size", "seed", "quick", "out_dir", "least", *SIZES)
+FIXED = ("data", "batch_size", "seed", "quick", "out_dir", "least", "warm_up",
+         *SETTINGS)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -25,7 +25,7 @@ def draw_curves(metrics: Path, path: Path) -> None:
     figure = Figure(figsize=(9, 3), layout="constrained")
     losses, accuracy, rate = figure.subplots(1, 3)
     losses.plot(epochs, [row["train_loss"] for row in rows], color=BLUE, marker=".",
-                label="training (smoothed, hidden words)")
+                label="training, as minimised")
     losses.plot(epochs, [row["validation_loss"] for row in rows], color=ORANGE, marker=".",
                 linestyle="--", label="validation")
     losses.set(xlabel="epoch", ylabel="loss (nats)", title="loss", ylim=(0, None))

@@ -9,7 +9,7 @@ from tokenizer import Tokenizer, pad, split
 
 TELLING = 3          # words that are named as reasons
 LEAST = 0.01         # a word that moves the probability less than this is no reason
-BATCH = 64           # texts at once
+AT_ONCE = 64         # texts of a batch
 LOOKS = 3            # words that are named of those a word looks at
 
 
@@ -25,8 +25,8 @@ class Reader:
     @torch.no_grad()
     def probabilities(self, texts: list[list[int]]) -> Tensor:
         """Of each class for texts of token numbers: (B, K), on the CPU."""
-        logits = [self.model(pad(texts[i : i + BATCH], self.longest).to(self.device))
-                  for i in range(0, len(texts), BATCH)]
+        logits = [self.model(pad(texts[i : i + AT_ONCE], self.longest).to(self.device))
+                  for i in range(0, len(texts), AT_ONCE)]
         return torch.cat(logits).float().softmax(-1).cpu()
 
     def answer(self, text: str) -> dict:

@@ -16,7 +16,12 @@ from torch import Tensor
 
 PAD, UNKNOWN = "<pad>", "<unk>"
 PAD_TOKEN, UNKNOWN_TOKEN = 0, 1      # their numbers
-WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")   # letters and digits, or one sign
+# Signs that belong to the letter before them, which Python's \w lacks: accents, and vowels of
+# Hebrew, Arabic, the scripts of India, Thai, Lao, Tibetan, Burmese and Khmer.
+MARKS = ("\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0670\u0900-\u0963\u0981-\u0e3a\u0e47-\u0e4e"
+         "\u0eb1-\u0ece\u0f71-\u0f84\u102b-\u103e\u17b4-\u17d3")
+LETTERS = rf"\w[\w{MARKS}]*"
+WORD = re.compile(rf"{LETTERS}(?:['’]{LETTERS})*|[^\w\s]")   # letters and digits, or one sign
 
 
 def split(text: str) -> list[str]:

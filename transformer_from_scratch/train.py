@@ -26,15 +26,15 @@ import measures
 import optimization
 import options
 import pictures
-from batches import SEEDS, Inputs, batches_of, encode, hide
+from batches import Inputs, batches_of, encode, hide
 from data import Data, load
-from model import NAME, SIZES, build
+from model import NAME, SETTINGS, build
 from tokenizer import Tokenizer
 
 COLUMNS = ["epoch", "step", "lr", "train_loss", "validation_loss", "validation_accuracy",
            "seconds"]
 QUICK = (400, 100, 100)      # texts of a smoke run
-BATCH = 200                  # texts at once where nothing is learned
+AT_ONCE = 200                # texts of a batch where nothing is learned
 
 
 @torch.no_grad()
@@ -43,7 +43,7 @@ def evaluate(model: nn.Module, inputs: Inputs) -> tuple[float, float, Tensor]:
     training = model.training
     model.eval()
     order = inputs.lengths.argsort(stable=True)                        # little padding
-    logits = torch.cat([model(inputs.take(chosen)[0]) for chosen in order.split(BATCH)])
+    logits = torch.cat([model(inputs.take(chosen)[0]) for chosen in order.split(AT_ONCE)])
     model.train(training)
     logits = logits[order.argsort()].float().cpu()                     # (N, K)
     labels = inputs.labels.cpu()
@@ -53,10 +53,10 @@ def evaluate(model: nn.Module, inputs: Inputs) -> tuple[float, float, Tensor]:
 
 def configure(args: argparse.Namespace, data: Data) -> dict:
     """All that is needed to rebuild the model and to prepare its input."""
-    sizes = {name: getattr(args, name) for name in SIZES}
+    settings = {name: getattr(args, name) for name in SETTINGS}
     tokenizer = Tokenizer.learn(data.train.texts, args.least)
-    return {**sizes, "vocabulary": tokenizer.vocabulary, "classes": data.classes,
-            "data": args.data, "seed": args.seed}
+    return {**settings, "vocabulary": tokenizer.vocabulary, "classes": data.classes,
+            "data": args.data, "data_digest": data.digest, "seed": args.seed}
 
 
 class Run:
@@ -151,7 +151,7 @@ def train(run: Run, stop: console.Stop) -> None:
         for chosen in left:
             rate = run.set_rate()
             tokens, labels = run.inputs.take(chosen)
-            tokens = hide(tokens, args.hide, args.seed * SEEDS + run.step)
+            tokens = hide(tokens, args.hide, args.seed, run.step)
             with devices.autocast(run.device, args.precision):
                 logits = model(tokens)
             loss = F.cross_entropy(logits.float(), labels,             # (12)
@@ -187,7 +187,7 @@ def attempt(args: argparse.Namespace, data: Data, device: torch.device,
     return run
 
 
-def in_words(answers: Tensor, labels: Tensor) -> str:
+def accuracy(answers: Tensor, labels: Tensor) -> str:          # (N,), (N,)
     """An accuracy with its 95 % interval."""
     right = int((answers == labels).sum())
     low, high = measures.wilson(right, len(labels))
@@ -201,13 +201,14 @@ def report(run: Run, data: Data) -> None:
     pictures.draw_curves(run.metrics.path, out / "loss.png")
     table = measures.confusion(labels, answers, len(data.classes))
     pictures.draw_confusion(table, data.classes, out / "confusion.png")
-    print(f"test accuracy {in_words(answers, labels)} on {len(labels):,} texts, with the "
+    print(f"test accuracy {accuracy(answers, labels)} on {len(labels):,} texts, with the "
           f"weights of epoch {best['epoch']}")
-    ours, peers = (answers == labels).sum(), measures.linear_answers(data)
+    peers = measures.linear_answers(data)
     for name, theirs in peers.items():
-        print(f"one to three words in a row, {name}: {in_words(theirs, labels)}")
-    if max((theirs == labels).sum() for theirs in peers.values()) > ours:
-        print("a linear model is better on these texts")
+        print(f"one to three words in a row, {name}: {accuracy(theirs, labels)}")
+    lead = max((theirs == labels).sum() for theirs in peers.values())
+    if lead > (ours := (answers == labels).sum()):
+        print(f"a linear model is right on {lead - ours} texts more")
     print("wrote best.pt, checkpoint.pt, confusion.png, loss.png, metrics.csv")
     where = console.from_here(out / "best.pt")
     print(f"next: python inference.py --checkpoint {where} --text \"YOUR TEXT\"")

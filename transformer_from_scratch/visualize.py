@@ -22,6 +22,7 @@ from reader import Reader, printable
 TEXT = "Yesterday Amara tuned a guitar and talked about the concert."
 POSITIONS = 64       # rows of the picture of the encoding
 SENTENCES = 20       # of each order
+SHOWN = 40           # words that fit on the axes of an attention
 
 
 def likeness(table: Tensor) -> Tensor:                                 # (L, C)
@@ -64,16 +65,21 @@ def main(argv: list[str] | None = None) -> int:
         words, weights = reader.attention(printable(args.text))
     except ValueError as error:
         raise console.Refusal(str(error)) from None
-    table = waves(POSITIONS, config["channels"])                       # (L, C)
-    pictures.draw_positions(table, likeness(table), args.out / "positions.png")
-    pictures.draw_attention(words, weights, args.out / "attention.png")
-    names = ["positions.png", "attention.png"]
+    if len(words) > SHOWN:
+        console.say(f"attention.png shows the first {SHOWN} of {len(words)} words")
+    weights = weights[..., :SHOWN, :SHOWN]                             # (..., H, T, T)
+    pictures.draw_attention(words[:SHOWN], weights, args.out / "attention.png")
+    names = ["attention.png"]
+    if config["positions"]:
+        table = waves(POSITIONS, config["channels"])                   # (L, C)
+        pictures.draw_positions(table, likeness(table), args.out / "positions.png")
+        names.append("positions.png")
     twins = order_matters(reader, args.seed)
     if twins:
         pictures.draw_order(twins, args.out / "order.png")
         names.append("order.png")
     metrics = path.with_name("metrics.csv")
-    if metrics.exists():
+    if metrics.exists() and metrics.read_text(encoding="utf-8").count("\n") > 1:
         pictures.draw_curves(metrics, args.out / "loss.png")
         names.append("loss.png")
     print(f"wrote {', '.join(names)} to {console.from_here(args.out)}")

@@ -64,7 +64,7 @@ ACTS = {
              "served"),
 }
 
-NAMES = {
+PEOPLE = {
     "train": ("Amara", "Boris", "Chidi", "Daria", "Emil", "Farah", "Goran", "Hana", "Idris",
               "Jana", "Kofi", "Lena", "Marek", "Nadia", "Oskar", "Priya", "Rafael", "Selma",
               "Tariq", "Ursula", "Viktor", "Wanda", "Yusuf", "Zofia"),
