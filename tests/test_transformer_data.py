@@ -203,12 +203,12 @@ def test_the_digest_knows_every_text_label_class_and_part(tmp_path: Path) -> Non
 def test_drawn_sets_have_three_parts_that_share_nothing(name: str) -> None:
     loaded = data.load(name, Path("nowhere"), seed=5)
     assert loaded.classes == ["Food", "Music", "Science", "Sports", "Technology"]
-    assert [len(part.texts) for part in loaded[2:5]] == [3_000, 250, 1_000]
+    assert [len(part.texts) for part in loaded[2:5]] == [3_000, 500, 1_000]
     assert all(len(part.labels.bincount().unique()) == 1 for part in loaded[2:5])
-    assert len({text for part in loaded[2:5] for text in part.texts}) == 4_250
+    assert len({text for part in loaded[2:5] for text in part.texts}) == 4_500
     assert parts_of(loaded)["test"] == draw("test", 1_000, 0, name == "hard")
     short, every = parts_of(loaded.shortened((30, 20, 2_000))), parts_of(loaded)
-    for part, step in (("train", 100), ("validation", 12.5), ("test", 1)):
+    for part, step in (("train", 100), ("validation", 25), ("test", 1)):
         assert short[part] == [every[part][int(i * step)] for i in range(len(short[part]))]
     assert [len(short[part]) for part in PARTS] == [30, 20, 1_000]
 

@@ -23,7 +23,7 @@ from words import ACTS, FRAMES, NOUNS, ORDERS, PAIRS, PEOPLE, PLACES, TRAITS
 
 Rows = list[tuple[str, str]]     # of a table: topic and sentence
 TOPICS = tuple(NOUNS)
-SIZES = {"train": 3_000, "validation": 250, "test": 1_000}
+SIZES = {"train": 3_000, "validation": 500, "test": 1_000}
 HARD_SHARE = 0.9     # of the sentences of a topic that has a partner in `PAIRS`
 
 
