@@ -309,11 +309,12 @@ def test_dropout_stands_where_the_paper_says_and_obeys() -> None:
         assert not torch.equal(one(tokens), one(tokens))
 
 
-def test_words_start_with_variance_one() -> None:
+@pytest.mark.parametrize("std", [1.0, 0.1])
+def test_words_start_as_large_as_asked_for(std: float) -> None:
     torch.manual_seed(0)
-    net = model.TransformerClassifier(2000, K, 64)
+    net = model.TransformerClassifier(2000, K, 64, embedding_std=std)
     words = net.embed.weight[1:] * net.scale
-    assert words.std().item() == pytest.approx(1, rel=0.01)
+    assert words.std().item() == pytest.approx(std, rel=0.01)
     assert words.mean().abs() < 0.02 and (net.embed.weight[0] == 0).all()
     assert net.scale == 8
 

@@ -179,7 +179,7 @@ def test_signals_to_processes_of_their_own_lose_nothing(tmp_path: Path) -> None:
 def test_a_resumed_run_keeps_what_its_steps_depend_on(straight: Path, capsys: Said) -> None:
     others = ("data=topics batch-size=8 seed=5 quick out-dir=elsewhere least=3 warm-up=9 "
               "channels=32 heads=4 layers=3 hidden=5 dropout=0.5 longest=9 norm=pre "
-              "activation=gelu no-positions").split()
+              "activation=gelu embedding-std=0.3 no-positions").split()
     before, path = files(straight), str(straight / "checkpoint.pt")
     for flag in others:
         assert training.main(["--resume", path, f"--{flag}"]) == 1

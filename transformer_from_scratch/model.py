@@ -171,7 +171,8 @@ class TransformerClassifier(nn.Module):
 
     def __init__(self, words: int, classes: int, channels: int = 64, heads: int = 4,
                  layers: int = 2, hidden: int = 256, dropout: float = 0.1, longest: int = 128,
-                 norm: str = "post", activation: str = "relu", positions: bool = True) -> None:
+                 norm: str = "post", activation: str = "relu", positions: bool = True,
+                 embedding_std: float = 1.0) -> None:
         super().__init__()
         self.embed = nn.Embedding(words, channels, padding_idx=PAD_TOKEN)
         self.locate = PositionalEncoding(channels, longest) if positions else nn.Identity()
@@ -182,15 +183,15 @@ class TransformerClassifier(nn.Module):
         self.norm = LayerNorm(channels) if norm == "pre" else nn.Identity()   # the last sum's
         self.classify = nn.Linear(channels, classes)
         self.scale = math.sqrt(channels)
-        self._start()
+        self._start(embedding_std)
 
-    def _start(self) -> None:
-        """Glorot's weights and no biases; words that have variance 1 after scaling (10)."""
+    def _start(self, embedding_std: float) -> None:
+        """Glorot's weights and no biases; words as large as asked for after scaling (10)."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
-        nn.init.normal_(self.embed.weight, std=1 / self.scale)
+        nn.init.normal_(self.embed.weight, std=embedding_std / self.scale)
         with torch.no_grad():
             self.embed.weight[PAD_TOKEN] = 0
 
@@ -220,7 +221,7 @@ class TransformerClassifier(nn.Module):
 
 
 SETTINGS = ("channels", "heads", "layers", "hidden", "dropout", "longest", "norm",
-            "activation", "positions")
+            "activation", "positions", "embedding_std")
 
 
 def build(config: dict) -> TransformerClassifier:

@@ -14,10 +14,10 @@ from optimization import highest_rate
 RECIPES = {    # for the drawn sentences, and for texts that people wrote
     "drawn": {"epochs": 20, "batch_size": 32, "warm_up": 200, "channels": 64, "heads": 4,
               "layers": 2, "hidden": 256, "dropout": 0.1, "hide": 0.1, "least": 1,
-              "patience": 6},
+              "embedding_std": 1.0, "patience": 6},
     "own": {"epochs": 30, "batch_size": 32, "lr": 2e-3, "warm_up": 400, "channels": 64,
-            "heads": 4, "layers": 1, "hidden": 64, "dropout": 0.5, "hide": 0.5, "least": 2,
-            "patience": 6},
+            "heads": 4, "layers": 1, "hidden": 64, "dropout": 0.5, "hide": 0.6, "least": 2,
+            "embedding_std": 0.1, "patience": 6},
 }
 # Kept by --resume: they make the model, the data or their order.
 FIXED = ("data", "batch_size", "seed", "quick", "out_dir", "least", "warm_up",
@@ -43,6 +43,8 @@ def parser() -> argparse.ArgumentParser:
         help=f"share of numbers left out {open_to_data}")
     add("--hide", metavar="X", type=console.share,
         help=f"share of the words replaced by the unknown one {open_to_data}")
+    add("--embedding-std", metavar="X", type=console.positive_float,
+        help=f"size of a word's numbers at the start; waves have 0.7 {open_to_data}")
     add("--smoothing", metavar="X", type=console.share, default=0.1,
         help="share of the truth that is spread over all classes (default: %(default)s)")
     add("--weight-decay", metavar="X", type=console.non_negative_float, default=0.0,

@@ -198,17 +198,16 @@ def report(run: Run, data: Data) -> None:
     """Use the test set, once, on the weights that validated best; compare, draw, say."""
     out, labels, best = run.args.out_dir, data.test.labels, restore_best(run)
     answers = evaluate(run.model, run.test)[2].argmax(1)               # (N,)
-    pictures.draw_curves(run.metrics.path, out / "loss.png")
-    table = measures.confusion(labels, answers, len(data.classes))
+    table = measures.confusion(labels, answers, len(data.classes))     # (K, K)
     pictures.draw_confusion(table, data.classes, out / "confusion.png")
+    pictures.draw_curves(run.metrics.path, out / "loss.png")
     print(f"test accuracy {accuracy(answers, labels)} on {len(labels):,} texts, with the "
           f"weights of epoch {best['epoch']}")
     peers = measures.linear_answers(data)
     for name, theirs in peers.items():
         print(f"one to three words in a row, {name}: {accuracy(theirs, labels)}")
-    lead = max((theirs == labels).sum() for theirs in peers.values())
-    if lead > (ours := (answers == labels).sum()):
-        print(f"a linear model is right on {lead - ours} texts more")
+    if (lead := max((theirs == labels).sum() for theirs in peers.values()) - table.trace()) > 0:
+        print(f"a linear model is right on {lead} texts more")
     print("wrote best.pt, checkpoint.pt, confusion.png, loss.png, metrics.csv")
     where = console.from_here(out / "best.pt")
     print(f"next: python inference.py --checkpoint {where} --text \"YOUR TEXT\"")
