@@ -41,7 +41,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespac
             assert training.main([*FLAGS, str(out)]) == 0
         best = checkpoint.load(out / "best.pt")
         model = transformer.model.build(best["config"])
-        model.load_state_dict(best["model"])
+        model.load_state_dict(best["ema"])
         reader = transformer.reader.Reader(model, best["config"])
         yield SimpleNamespace(out=out, said=said.getvalue().splitlines(), model=model.eval(),
                               reader=reader, config=best["config"], best=out / "best.pt")

@@ -80,7 +80,8 @@ def files(out: Path) -> dict[str, bytes]:
 def assert_same_run(left: Path, right: Path) -> None:
     for name in ("checkpoint.pt", "best.pt"):
         one, two = saved(left, name), saved(right, name)
-        for part in ("model", "optimizer", "config", "rng", "data", *training.Run.PROGRESS):
+        for part in ("model", "ema", "optimizer", "config", "rng", "data",
+                     *training.Run.PROGRESS):
             same = digest(one[part]) == digest(two[part])
             assert same or part == "seconds", part
     assert rows(left) == rows(right)
@@ -115,6 +116,29 @@ def test_the_rate_is_the_papers_and_highest_after_the_warm_up() -> None:
         assert found == pytest.approx([channels**-0.5 * min(step**-0.5, step * warm_up**-1.5)
                                        for step in range(1, 5001)], rel=1e-12)
         assert found.index(max(found)) + 1 == warm_up and max(found) == pytest.approx(highest)
+
+
+def test_averaged_weights_answer_and_follow_the_trained_ones_over_some_200_steps(
+        straight: Path, monkeypatch: Patch, tmp_path: Path) -> None:
+    """A loop over all weights that training had, from before the first step on."""
+    had, follow = [], rule.follow
+    monkeypatch.setattr(rule, "follow", lambda average, model, step: (
+        had.append({name: p.clone() for name, p in model.named_parameters()}),
+        follow(average, model, step)))
+    assert train(tmp_path) == 0 and len(had) == STEPS
+    last, mean = saved(tmp_path), had[0]
+    for step, weights in enumerate(had[1:], start=2):
+        mean = {name: p + 10 / (9 + step) * (weights[name] - p) for name, p in mean.items()}
+    for name, p in mean.items():
+        assert torch.allclose(last["ema"][name], p, atol=1e-6)
+        assert not torch.equal(last["model"][name], p)
+    one, many = nn.Linear(2, 2), nn.Linear(2, 2)
+    before, target = one.weight.clone(), many.weight.clone()
+    follow(one, many, 10_000)
+    assert torch.allclose(one.weight, before + 0.005 * (target - before))
+    net, config = checkpoint.open_model(straight / "best.pt", FOLDER, transformer.model.build,
+                                        torch.device("cpu"))
+    assert digest(net.state_dict()) == digest(saved(straight, "best.pt")["ema"])
 
 
 def test_adam_is_the_papers_and_only_matrices_decay() -> None:
@@ -213,7 +237,7 @@ def test_training_ends_after_the_patience_and_the_loss_decides_between_equals(
     assert train(tmp_path, "--epochs", 20, "--patience", 2) == 0 and len(seen) == 7
     best, last = saved(tmp_path, "best.pt"), saved(tmp_path)
     assert (best["epoch"], best["best"], last["best_epoch"]) == (5, (-0.6, 0.9), 5)
-    assert [digest(one["model"]) for one in (best, last)] == [seen[4], seen[6]]
+    assert [digest(one["ema"]) for one in (best, last)] == [seen[4], seen[6]]
 
 
 @pytest.mark.parametrize("linear", [30, 31])
@@ -254,7 +278,7 @@ def test_shuffled_labels_can_be_learned_by_heart_but_not_generalised(
         assert train(tmp_path, "--epochs", epochs, "--patience", epochs, "--dropout", 0,
                      "--hide", 0, "--smoothing", 0) == 0
         training.restore_best(runs[-1])
-    true, shuffled = (training.evaluate(run.model, run.test)[1] for run in runs[:2])
+    true, shuffled = (training.evaluate(run.average, run.test)[1] for run in runs[:2])
     assert true > 0.95 and abs(shuffled - 1 / 3) < 0.12
     assert float(rows(tmp_path)[-1]["train_loss"]) < 0.02
 
@@ -311,7 +335,7 @@ def tried(few: Data, monkeypatch: Patch) -> list[dict]:
     seen = []
     monkeypatch.setattr(ablation, "load", lambda *_: few)
     monkeypatch.setattr(ablation, "attempt", lambda args, *_: seen.append(vars(args)) or (
-        SimpleNamespace(model=0.49 + len(seen) / 100, test=None)))
+        SimpleNamespace(average=0.49 + len(seen) / 100, test=None)))
     monkeypatch.setattr(ablation, "evaluate", lambda model, _: (0.0, model, None))
     return seen
 

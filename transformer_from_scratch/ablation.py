@@ -74,7 +74,7 @@ def accuracies(flags: list[str], args: argparse.Namespace, data: Data,
         run = attempt(mine, data, devices.choose("auto"), stop)
         if stop.requested:
             raise Stopped
-        found.append(100 * evaluate(run.model, run.test)[1])
+        found.append(100 * evaluate(run.average, run.test)[1])
     return found
 
 

@@ -127,12 +127,13 @@ def open_model(
 ) -> tuple[nn.Module, dict]:
     """The trained model of a checkpoint, ready to answer, and its configuration.
 
-    Without a path the newest one is taken, and stderr says which.
+    Averaged weights ("ema") answer where there are some. Without a path the newest one is
+    taken, and stderr says which.
     """
     path = path or newest(Path(__file__).resolve().parent)
     contents = load(path, folder)
     model = build(contents["config"])
-    restore(model, contents["model"], path)
+    restore(model, contents.get("ema", contents["model"]), path)
     say(f"using {from_here(path)}")
     return model.to(device).eval(), contents["config"]
 
@@ -222,7 +223,8 @@ def main(argv: list[str] | None = None) -> int:
                         help="16 bits a weight: half the size, three digits of each")
     args = parser.parse_args(argv)
     contents = load(args.source)
-    kept = {name: contents[name] for name in ("folder", "config", "model")}
+    kept = {"folder": contents["folder"], "config": contents["config"],
+            "model": contents.get("ema", contents["model"])}
     if args.half:
         kept["model"] = {name: weight.half() if weight.is_floating_point() else weight
                          for name, weight in kept["model"].items()}

@@ -22,7 +22,14 @@ def wilson(right: int, count: int) -> tuple[float, float]:
     middle = share + Z**2 / (2 * count)
     margin = Z * (share * (1 - share) / count + Z**2 / (4 * count**2)) ** 0.5
     scale = 1 + Z**2 / count
-    return (middle - margin) / scale, (middle + margin) / scale        # (14)
+    return (middle - margin) / scale, (middle + margin) / scale        # (15)
+
+
+def accuracy(answers: Tensor, labels: Tensor) -> str:                  # (N,), (N,)
+    """The share of right answers, in words, with its 95 % interval."""
+    right = int((answers == labels).sum())
+    low, high = wilson(right, len(labels))
+    return f"{right / len(labels):.2%} (95 % interval {low:.1%} to {high:.1%})"
 
 
 def confusion(truth: Tensor, answers: Tensor, classes: int) -> Tensor:   # (N,), (N,)

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 BETAS, EPSILON = (0.9, 0.98), 1e-9     # section 5.3
+MEMORY = 0.995                         # of the averaged weights: some 200 steps
 
 
 def make_optimizer(model: nn.Module, weight_decay: float) -> torch.optim.Optimizer:
@@ -22,3 +23,15 @@ def highest_rate(channels: int, warm_up: int) -> float:
 def rate_share(step: int, warm_up: int) -> float:
     """Which share of the highest rate step 1, 2, … uses: a straight line up, a root down."""
     return min(step / warm_up, (warm_up / step) ** 0.5)                # (13)
+
+
+@torch.no_grad()
+def follow(average: nn.Module, model: nn.Module, step: int) -> None:
+    """Move averaged weights a step towards the trained ones.
+
+    The paper averages the last checkpoints of a run (section 6.1); a running average needs
+    none. In the first steps it forgets faster, so that nothing of the start is left.
+    """
+    share = max(1 - MEMORY, 10 / (9 + step))
+    for slow, fast in zip(average.parameters(), model.parameters()):
+        slow.lerp_(fast, share)                                        # (14)

@@ -9,6 +9,7 @@
 # N texts, K classes
 
 import argparse
+import copy
 import sys
 import tempfile
 import time
@@ -77,11 +78,13 @@ class Run:
         self.inputs, self.validation, self.test = (
             encode(part, tokenizer, args.longest, device) for part in data[2:5])
         self.model = build(self.config).to(device)
+        self.average = copy.deepcopy(self.model)      # follows, and is what answers
         self.optimizer = optimization.make_optimizer(self.model, args.weight_decay)
         self.step = self.epoch = self.batch = self.best_epoch = 0
         self.loss_sum, self.best, self.seconds = 0.0, None, 0.0
         if saved:
             checkpoint.restore(self.model, saved["model"], args.resume)
+            checkpoint.restore(self.average, saved["ema"], args.resume)
             self.optimizer.load_state_dict(saved["optimizer"])
             self.optimizer.param_groups[0]["weight_decay"] = args.weight_decay  # typed: it wins
             checkpoint.set_rng_state(saved["rng"])
@@ -107,7 +110,8 @@ class Run:
                  for key, value in vars(self.args).items() if key not in ("resume", "debug")}
         checkpoint.save(self.args.out_dir / name, {
             "folder": NAME, "config": self.config, "options": typed, "data": self.data_digest,
-            "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
+            "model": self.model.state_dict(), "ema": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
             "rng": checkpoint.rng_state(), **{key: getattr(self, key) for key in self.PROGRESS},
         })
 
@@ -126,7 +130,7 @@ class Run:
         """Validate, write a row, and save the checkpoints; print a line if it is due."""
         self.epoch, self.batch = self.epoch + 1, 0
         rate = self.optimizer.param_groups[0]["lr"]        # of the last step
-        loss, right, _ = evaluate(self.model, self.validation)
+        loss, right, _ = evaluate(self.average, self.validation)
         seconds = time.monotonic() - self.started
         row = dict(zip(COLUMNS, (self.epoch, self.step, rate, self.loss_sum / count, loss,
                                  right, round(seconds, 2))))
@@ -160,6 +164,7 @@ def train(run: Run, stop: console.Stop) -> None:
             loss.backward()
             devices.check_finite(loss, model.parameters(), run.step + 1, rate)
             optimizer.step()
+            optimization.follow(run.average, model, run.step + 1)
             run.step, run.batch = run.step + 1, run.batch + 1
             run.loss_sum += loss.item()
             if stop.requested:
@@ -168,16 +173,16 @@ def train(run: Run, stop: console.Stop) -> None:
 
 
 def restore_best(run: Run) -> dict:
-    """Put the weights that validated best into the run's model; the whole checkpoint."""
+    """Make the run's averaged weights those that validated best; their whole checkpoint."""
     path = console.from_here(run.args.out_dir / "best.pt")
     best = checkpoint.load(path, NAME)
-    checkpoint.restore(run.model, best["model"], path)
+    checkpoint.restore(run.average, best["ema"], path)
     return best
 
 
 def attempt(args: argparse.Namespace, data: Data, device: torch.device,
             stop: console.Stop) -> Run:
-    """A run that leaves nothing behind but its model, with the weights that validated best."""
+    """A run that leaves nothing behind but its averaged weights, those that validated best."""
     with tempfile.TemporaryDirectory() as folder:
         mine = argparse.Namespace(**{**vars(args), "out_dir": Path(folder), "log_every": 0})
         run = Run(mine, data, device)
@@ -187,25 +192,18 @@ def attempt(args: argparse.Namespace, data: Data, device: torch.device,
     return run
 
 
-def accuracy(answers: Tensor, labels: Tensor) -> str:          # (N,), (N,)
-    """An accuracy with its 95 % interval."""
-    right = int((answers == labels).sum())
-    low, high = measures.wilson(right, len(labels))
-    return f"{right / len(labels):.2%} (95 % interval {low:.1%} to {high:.1%})"
-
-
 def report(run: Run, data: Data) -> None:
     """Use the test set, once, on the weights that validated best; compare, draw, say."""
     out, labels, best = run.args.out_dir, data.test.labels, restore_best(run)
-    answers = evaluate(run.model, run.test)[2].argmax(1)               # (N,)
+    answers = evaluate(run.average, run.test)[2].argmax(1)               # (N,)
     table = measures.confusion(labels, answers, len(data.classes))     # (K, K)
     pictures.draw_confusion(table, data.classes, out / "confusion.png")
     pictures.draw_curves(run.metrics.path, out / "loss.png")
-    print(f"test accuracy {accuracy(answers, labels)} on {len(labels):,} texts, with the "
-          f"weights of epoch {best['epoch']}")
+    print(f"test accuracy {measures.accuracy(answers, labels)} on {len(labels):,} texts, with "
+          f"the weights of epoch {best['epoch']}")
     peers = measures.linear_answers(data)
     for name, theirs in peers.items():
-        print(f"one to three words in a row, {name}: {accuracy(theirs, labels)}")
+        print(f"one to three words in a row, {name}: {measures.accuracy(theirs, labels)}")
     if (lead := max((theirs == labels).sum() for theirs in peers.values()) - table.trace()) > 0:
         print(f"a linear model is right on {lead} texts more")
     print("wrote best.pt, checkpoint.pt, confusion.png, loss.png, metrics.csv")
