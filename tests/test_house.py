@@ -351,7 +351,7 @@ def test_modules_only_define_at_import(folder: str) -> None:
 WATCH = """
 import importlib, os, random, signal, sys, threading
 import matplotlib, numpy, torch
-import sklearn.datasets, sklearn.model_selection, torchvision.transforms.v2   # these do: not ours
+import sklearn.datasets, sklearn.model_selection, torchvision.transforms.v2   # theirs, not ours
 
 def state():
     return {

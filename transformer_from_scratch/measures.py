@@ -22,7 +22,7 @@ def wilson(right: int, count: int) -> tuple[float, float]:
     middle = share + Z**2 / (2 * count)
     margin = Z * (share * (1 - share) / count + Z**2 / (4 * count**2)) ** 0.5
     scale = 1 + Z**2 / count
-    return (middle - margin) / scale, (middle + margin) / scale        # (15)
+    return (middle - margin) / scale, (middle + margin) / scale        # (16)
 
 
 def accuracy(answers: Tensor, labels: Tensor) -> str:                  # (N,), (N,)

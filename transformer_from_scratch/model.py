@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from console import positive_int
+from norm import LayerNorm
 from tokenizer import PAD_TOKEN
 
 NAME = "transformer_from_scratch"    # whose checkpoints these are
@@ -107,27 +108,6 @@ def waves(longest: int, channels: int) -> Tensor:
     return table.float()                                               # (T, C)
 
 
-class LayerNorm(nn.Module):
-    """Makes the channels of each token have mean 0 and variance 1, then scales and shifts them.
-
-    The variance is divided by C, not by C - 1, and ε stands inside the root, as in PyTorch.
-    It is a mean of squares here, as `torch.var_mean` takes several times as long on CPUs.
-    """
-
-    def __init__(self, channels: int, eps: float = 1e-5) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:                            # (B, T, C)
-        """Statistics of a token are its own: neither its neighbours nor the batch matter."""
-        x = x - x.mean(-1, keepdim=True)                               # (B, T, C)
-        variance = (x * x).mean(-1, keepdim=True)                      # (B, T, 1)
-        x = x * torch.rsqrt(variance + self.eps)                       # (B, T, C)
-        return torch.addcmul(self.bias, x, self.weight)                # (B, T, C)  (6)
-
-
 class FeedForward(nn.Module):
     """Two layers that every token passes alone: here the gathered is thought about (3.3)."""
 
@@ -139,7 +119,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:                            # (B, T, C)
         """Every token on its own."""
-        return self.narrow(self.activate(self.widen(x)))               # (B, T, C)  (7)
+        return self.narrow(self.activate(self.widen(x)))               # (B, T, C)  (8)
 
 
 class EncoderBlock(nn.Module):
@@ -157,9 +137,9 @@ class EncoderBlock(nn.Module):
                 seen: list[Tensor] | None = None) -> Tensor:           # (B, T, C)
         """Tokens that know more of each other."""
         if self.norm == "post":        # as the paper's text has it
-            x = self.norm1(x + self.drop(self.attend(x, keep, seen)))  # (B, T, C)  (8)
+            x = self.norm1(x + self.drop(self.attend(x, keep, seen)))  # (B, T, C)  (9)
             return self.norm2(x + self.drop(self.think(x)))            # (B, T, C)
-        x = x + self.drop(self.attend(self.norm1(x), keep, seen))      # (B, T, C)  (9)
+        x = x + self.drop(self.attend(self.norm1(x), keep, seen))      # (B, T, C)  (10)
         return x + self.drop(self.think(self.norm2(x)))                # (B, T, C)
 
 
@@ -186,7 +166,7 @@ class TransformerClassifier(nn.Module):
         self._start(embedding_std)
 
     def _start(self, embedding_std: float) -> None:
-        """Glorot's weights and no biases; words as large as asked for after scaling (10)."""
+        """Glorot's weights and no biases; words as large as asked for after scaling (11)."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -199,7 +179,7 @@ class TransformerClassifier(nn.Module):
                seen: list[Tensor] | None = None) -> Tensor:            # (B, T)
         """What each token has become; every block adds its attention to `seen`, if given."""
         keep = (tokens != PAD_TOKEN)[:, None, None]                    # (B, 1, 1, T)
-        x = self.drop(self.locate(self.embed(tokens) * self.scale))    # (B, T, C)  (10)
+        x = self.drop(self.locate(self.embed(tokens) * self.scale))    # (B, T, C)  (11)
         for block in self.blocks:
             x = block(x, keep, seen)                                   # (B, T, C)
         return self.norm(x)                                            # (B, T, C)
@@ -209,7 +189,7 @@ class TransformerClassifier(nn.Module):
         x = self.encode(tokens)                                        # (B, T, C)
         real = (tokens != PAD_TOKEN)[..., None]                        # (B, T, 1)
         count = real.sum(1).clamp(min=1)                               # (B, 1)
-        mean = (x * real).sum(1) / count                               # (B, C)  (11)
+        mean = (x * real).sum(1) / count                               # (B, C)  (12)
         return self.classify(mean)                                     # (B, K)
 
     @torch.no_grad()

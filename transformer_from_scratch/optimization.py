@@ -17,12 +17,12 @@ def make_optimizer(model: nn.Module, weight_decay: float) -> torch.optim.Optimiz
 
 def highest_rate(channels: int, warm_up: int) -> float:
     """What the paper's schedule reaches at the end of its warm-up."""
-    return (channels * warm_up) ** -0.5                                # (13)
+    return (channels * warm_up) ** -0.5                                # (14)
 
 
 def rate_share(step: int, warm_up: int) -> float:
     """Which share of the highest rate step 1, 2, … uses: a straight line up, a root down."""
-    return min(step / warm_up, (warm_up / step) ** 0.5)                # (13)
+    return min(step / warm_up, (warm_up / step) ** 0.5)                # (14)
 
 
 @torch.no_grad()
@@ -34,4 +34,4 @@ def follow(average: nn.Module, model: nn.Module, step: int) -> None:
     """
     share = max(1 - MEMORY, 10 / (9 + step))
     for slow, fast in zip(average.parameters(), model.parameters()):
-        slow.lerp_(fast, share)                                        # (14)
+        slow.lerp_(fast, share)                                        # (15)

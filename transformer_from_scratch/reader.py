@@ -56,7 +56,7 @@ class Reader:
 
     def telling(self, words: list[str], numbers: list[int], best: int,
                 belief: float) -> dict[str, float]:
-        """The words without which the answer loses most probability, and how much (16).
+        """The words without which the answer loses most probability, and how much (17).
 
         Each place in the text is left out in turn; a word that stands there twice counts with
         the place that matters more.
@@ -64,7 +64,7 @@ class Reader:
         if len(numbers) < 2:
             return {}
         without = [numbers[:i] + numbers[i + 1 :] for i in range(len(numbers))]
-        losses = belief - self.probabilities(without)[:, best]         # (T,)  (16)
+        losses = belief - self.probabilities(without)[:, best]         # (T,)  (17)
         found = {}
         for i in losses.argsort(descending=True).tolist():
             if losses[i] >= LEAST and len(found) < TELLING:

@@ -158,7 +158,7 @@ def train(run: Run, stop: console.Stop) -> None:
             tokens = hide(tokens, args.hide, args.seed, run.step)
             with devices.autocast(run.device, args.precision):
                 logits = model(tokens)
-            loss = F.cross_entropy(logits.float(), labels,             # (12)
+            loss = F.cross_entropy(logits.float(), labels,             # (13)
                                    label_smoothing=args.smoothing)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
