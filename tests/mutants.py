@@ -56,7 +56,36 @@ BLOCK_TESTS, TEXT_TESTS = "test_transformer_model.py", "test_transformer_texts.p
 TABLE_TESTS, WARMUP_TESTS = "test_transformer_data.py", "test_transformer_train.py"
 READING_TESTS = "test_transformer_inference.py"
 
+WRITER = "gpt2_from_scratch"
+GPT_TESTS, MERGE_TESTS = "test_gpt2_model.py", "test_gpt2_tokenizer.py"
+CACHE_TESTS, LOADER_TESTS = "test_gpt2_cache.py", "test_gpt2_weights.py"
+WRITING_TESTS, COSINE_TESTS = "test_gpt2_inference.py", "test_gpt2_train.py"
+
 MUTANTS = [
+    # gpt2: the network, its cache and its weights
+    Mutant(f"{WRITER}/model.py", " / math.sqrt(q.size(-1))", "", GPT_TESTS),
+    Mutant(f"{WRITER}/model.py", "std=0.02 / math.sqrt(2 * len(self.blocks))", "std=0.02",
+           GPT_TESTS),
+    Mutant(f"{WRITER}/norm.py", "x.addcmul_(y, (stretch @ weight / -count)[..., None])",
+           "pass", GPT_TESTS),
+    Mutant(f"{WRITER}/cache.py", "query = key[total - new :, None]", "query = key[:new, None]",
+           CACHE_TESTS),
+    Mutant(f"{WRITER}/weights.py", r'r"(attend|think)\.\w+\.weight"',
+           r'r"(attend\.project|think\.\w+)\.weight"', LOADER_TESTS),    # one is square
+    # gpt2: tokens, and how they are drawn and counted
+    Mutant(f"{WRITER}/tokenizer.py", "for place in (before[left], left):",
+           "for place in (left,):", MERGE_TESTS),
+    Mutant(f"{WRITER}/tokenizer.py", "if allow_special and self.special:", "if self.special:",
+           MERGE_TESTS),
+    Mutant(f"{WRITER}/chunks.py", "[{SPACE}]+(?![^{SPACE}])|", "", MERGE_TESTS),
+    Mutant(f"{WRITER}/generate.py", "before < sampling.top_p",
+           "before + shares < sampling.top_p", WRITING_TESTS),
+    Mutant(f"{WRITER}/ngrams.py", "(count[gram[seen:]] + d * share)",
+           "(count[gram[seen:]] + share)", "test_gpt2_ngrams.py"),
+    # gpt2: training
+    Mutant(f"{WRITER}/optimization.py", "return floor + (1 - floor) * ", "return ",
+           COSINE_TESTS),
+    Mutant(f"{WRITER}/train.py", " / run.tokens_a_step", " / targets.numel()", COSINE_TESTS),
     # transformer: the network
     Mutant(f"{ENCODER}/model.py", " / math.sqrt(q.size(-1))", "", BLOCK_TESTS),
     Mutant(f"{ENCODER}/model.py", "weights = weights.masked_fill(~keep, 0)", "pass",

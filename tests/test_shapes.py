@@ -42,6 +42,13 @@ EXTRA = {
         ("train", "--quick --data {table} --task regression --out-dir {out}/v"),
         ("inference", "--checkpoint {out}/v/best.npz --csv {table}"),
     ],
+    "gpt2_from_scratch": [
+        ("inference", "--checkpoint {best} --prompt T What.is.this --count 2 --tokens 9 "
+                      "--top-k 5 --repetition-penalty 1.2 --stop x"),
+        ("inference", "--checkpoint {best} --tokens 9 --temperature 0"),
+        ("inference", "--checkpoint {best} --prompt The --next"),
+        ("inference", "--checkpoint {best} --perplexity {table}"),
+    ],
     "lenet5_from_scratch": [
         ("inference", "--checkpoint {best} --out {out} --image {picture}"),
         ("generate_test_digits", "--labels 7 --count 1 --out {out}/drawn"),

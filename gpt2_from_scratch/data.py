@@ -1,0 +1,93 @@
+"""Where texts come from: what ships with Python, Tiny Shakespeare, or a text of your own.
+
+    python-docs     the reference of the Python language, as `help()` shows it
+    shakespeare     Tiny Shakespeare, fetched into --data-dir if it is not there
+    FILE            any text in UTF-8
+    FOLDER          all texts in it and below, one after the other in the order of their names
+"""
+
+# no shapes here: texts
+
+import hashlib
+from pathlib import Path
+from pydoc_data.topics import topics
+from typing import NamedTuple
+
+from console import Refusal, say
+from download import fetch
+
+NAMES = ("python-docs", "shakespeare")
+SHAKESPEARE = ("https://raw.githubusercontent.com/karpathy/char-rnn/master/data/"
+               "tinyshakespeare/input.txt",)
+SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
+TRAINED = 0.9      # share of the characters, from the first on; the rest validates
+LEAST = 100        # characters
+
+
+class Data(NamedTuple):
+    """A text in two parts, and the SHA-256 of both together."""
+
+    name: str
+    training: str
+    validation: str
+    digest: str
+
+
+def load(name: str, data_dir: Path) -> Data:
+    """The text that `--data` names; its last tenth validates, as in nanoGPT.
+
+    A path that does not exist is looked for, by its last part, in `data_dir`. Raises Refusal
+    if there is none, if it is no text in UTF-8, or if it is too short to learn from. The text
+    of `python-docs` is that of the Python at work, so its figures differ between versions.
+    """
+    if name == "python-docs":
+        text = "\n\n".join(topics[topic] for topic in sorted(topics))
+    elif name == "shakespeare":
+        path = data_dir / "shakespeare" / "input.txt"
+        if not path.exists():
+            fetch(SHAKESPEARE, path, SHA256)
+        text = read(path)
+    else:
+        path = Path(name)
+        path = path if path.exists() else data_dir / path.name
+        if not path.exists():
+            raise Refusal(f"there is no text {name}: say {' or '.join(NAMES)}, or the path of "
+                          "a file or folder")
+        name, text = path.name, read_folder(path) if path.is_dir() else read(path)
+    if len(text) < LEAST:
+        raise Refusal(f"{name} has {len(text)} characters: {LEAST} are the least to learn from")
+    split = int(TRAINED * len(text))
+    return Data(name, text[:split], text[split:], hashlib.sha256(text.encode()).hexdigest())
+
+
+def read(path: Path) -> str:
+    """The text of a file, its lines ended as in Unix. Raises Refusal if it is no UTF-8."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise Refusal(f"{path} cannot be read ({error.strerror}): name another") from None
+    except UnicodeDecodeError as error:
+        raise Refusal(f"{path} is no text: byte {error.start:,} is not UTF-8, so save it as "
+                      "UTF-8") from None
+    if "\0" in text:
+        raise Refusal(f"{path} is no text: it has zero bytes, so save it as UTF-8")
+    return text.replace("\r\n", "\n")
+
+
+def read_folder(home: Path) -> str:
+    """All texts of a folder and of those in it, one after the other; hidden files stay out.
+
+    Files that are no text are left out and counted.
+    """
+    files = sorted(path for path in home.rglob("*") if path.is_file() and not any(
+        part.startswith(".") for part in path.relative_to(home).parts))
+    texts = []
+    for path in files:
+        try:
+            texts.append(read(path))
+        except Refusal:
+            continue
+    if len(texts) < len(files):
+        say(f"left out {len(files) - len(texts)} of {len(files)} files in {home}: no text in "
+            "UTF-8")
+    return "\n".join(text for text in texts if text)
