@@ -19,6 +19,7 @@ from model import GPT
 
 NOTHING = -1    # stands before a text that is shorter than the others of its batch
 
+
 class Sampling(NamedTuple):
     """How the next token is drawn; as it stands, fairly."""
 

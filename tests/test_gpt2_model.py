@@ -311,7 +311,7 @@ def test_the_table_adds_up(capsys: pytest.CaptureFixture) -> None:
     lines = capsys.readouterr().out.splitlines()
     rows = [line.split()[-1].replace(",", "") for line in lines[1:]]
     assert sum(map(int, rows[:-1])) == int(rows[-1])
-    expected = GPT(100, 128, 2, 4, 128)
+    expected = GPT(100, 64, 2, 4, 128)
     assert int(rows[-1]) == sum(parameter.numel() for parameter in expected.parameters())
     assert lines[3].split() == ["blocks.0.norm1", "20×128", "256"]
     assert lines[-2].split()[-2:] == ["20×100", "0"]
