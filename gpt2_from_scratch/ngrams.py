@@ -37,7 +37,7 @@ def baselines(training: str, validation: str, longest: int = LONGEST) -> dict[st
     context = np.zeros(len(text), np.int64)                            # (N,)
     share = np.full(len(validation), 1 / CODE_POINTS)
     for length in range(1, longest + 1):
-        grams, gram = np.unique(context * len(signs) + text, return_inverse=True)    # (N,)
+        grams, gram = np.unique(context * len(signs) + text, return_inverse=True)
         count = np.bincount(gram[:seen], minlength=len(grams))
         after = np.bincount(context[:seen], minlength=context.max() + 1)
         different = np.bincount(grams[count > 0] // len(signs), minlength=len(after))

@@ -25,7 +25,7 @@ class _Normalise(torch.autograd.Function):
         return torch.addcmul(bias, y, weight)                          # (B, T, C)  (6)
 
     @staticmethod
-    def backward(ctx, up: Tensor) -> tuple[Tensor | None, ...]:        # (B, T, C)
+    def backward(ctx, up: Tensor) -> tuple[Tensor | None, ...]:
         """A shift of x changes no y, nor does a stretch: those parts of `up` are taken out."""
         y, scale, weight = ctx.saved_tensors
         stretch, count = up * y, up.size(-1)

@@ -3,7 +3,7 @@
     python visualize.py --text "Yesterday Amara tuned a guitar and talked about the concert."
 """
 
-# L positions, C channels, N texts, K classes
+# L positions, C channels, N texts, K classes, H heads, T tokens
 
 import random
 import sys
