@@ -147,7 +147,7 @@ def test_all_sizes_are_shown_at_once_and_in_no_memory() -> None:
     megabytes, compiler = result.stdout.splitlines()[-1].split()
     print(f"show_params.py took {seconds:.1f} s, {megabytes} MB beyond importing torch")
     assert int(megabytes) <= 50 and compiler == "False"
-    assert seconds <= 9                      # 3 s on idle cores
+    assert seconds <= 20                     # 3 s on idle cores
 
 
 # ---------------------------------------------------------------- pictures
