@@ -54,7 +54,7 @@ def slowly(tokenizer: Tokenizer, text: str) -> list[int]:
     ("x\n\ny\n", "x|\n|\n|y|\n"), ("a1b22 ²½Ⅷ", "a|1|b|22| ²½Ⅷ"), ("hi!? —a", "hi|!?| —|a"),
     ("snake_case", "snake|_|case"), ("a\x1cb\x1f \x85", "a|\x1c|b|\x1f| \x85"),
     ("a\xa0b\u3000 c", "a|\xa0|b|\u3000| c"), ("e\u0301", "e|\u0301"), ("四2", "四|2"),
-    ("\t\tif", "\t|\t|if"), ("  ", "  "), ("日本 ไทย", "日本| ไทย"), ("", ""),
+    ("1²½!", "1²½|!"), ("\t\tif", "\t|\t|if"), ("  ",) * 2, ("日本 ไทย", "日本| ไทย"), ("", ""),
     ("a\u200bb\ufeffc", "a|\u200b|b|\ufeff|c"), ("😀😀 😀", "😀😀| 😀"),
 ])
 def test_texts_are_cut_where_gpt2_cuts_them(text: str, cut: str) -> None:
