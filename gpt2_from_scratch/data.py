@@ -41,7 +41,8 @@ def load(name: str, data_dir: Path) -> Data:
     of `python-docs` is that of the Python at work, so its figures differ between versions.
     """
     if name == "python-docs":
-        text = "\n\n".join(topics[topic] for topic in sorted(topics))
+        paragraphs = (each for topic in sorted(topics) for each in topics[topic].split("\n\n"))
+        text = "\n\n".join(dict.fromkeys(paragraphs))     # topics repeat each other: once each
     elif name == "shakespeare":
         path = data_dir / "shakespeare" / "input.txt"
         if not path.exists():

@@ -12,7 +12,7 @@ from model import SIZES
 PRESETS = {
     # For two cores and minutes; the numbers were found on the validation part of Shakespeare.
     "small": {**SIZES["small"], "vocabulary": 1024, "dropout": 0.1, "bias": False,
-              "steps": 6000, "batch_size": 12, "accumulate": 1, "lr": 3e-3, "floor": 0.0,
+              "steps": 4500, "batch_size": 12, "accumulate": 1, "lr": 3e-3, "floor": 0.0,
               "warm_up": 100, "beta2": 0.99, "patience": 5},
     # nanoGPT's recipe of a GPU and minutes; a token is a byte.
     "shakespeare-gpu": {**SIZES["shakespeare-gpu"], "vocabulary": 256, "dropout": 0.2,

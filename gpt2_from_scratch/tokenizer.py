@@ -28,6 +28,7 @@ from data import NAMES, load
 Pair = tuple[int, int]
 EXAMPLE = "Don't panic, it's only 42."
 FILES = ("encoder.json", "vocab.bpe")      # the numbers of all tokens; the merges in order
+ALSO = ("vocab.json", "merges.txt")        # what Hugging Face calls the same two
 HEADER = "#version: 0.2"
 SPECIAL = re.compile(r"<\|.*\|>")
 LONGEST, MOST = 64, 100_000     # characters of a chunk that is remembered; and how many
@@ -178,7 +179,8 @@ class Tokenizer:
     @classmethod
     def load(cls, folder: Path) -> "Tokenizer":
         """Read OpenAI's two files. Raises Refusal if they are missing, broken, or differ."""
-        numbers, merges = (_read(Path(folder) / name) for name in FILES)
+        names = ALSO if (Path(folder) / ALSO[0]).exists() else FILES
+        numbers, merges = (_read(Path(folder) / name) for name in names)
         try:
             numbers = json.loads(numbers)
             lines = [line.split(" ") for line in merges.split("\n")
@@ -190,8 +192,8 @@ class Tokenizer:
                 raise ValueError("the numbers do not follow the bytes, the merges, and then "
                                  "tokens <|like this|>")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise console.Refusal(f"{folder} has no tokenizer like GPT-2's in {FILES[0]} and "
-                                  f"{FILES[1]} ({error}): fetch them again") from None
+            raise console.Refusal(f"{folder} has no tokenizer like GPT-2's in {names[0]} and "
+                                  f"{names[1]} ({error}): fetch them again") from None
         return tokenizer
 
 

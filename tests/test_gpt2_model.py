@@ -307,11 +307,12 @@ def test_impossible_shapes_and_texts_are_refused() -> None:
 
 
 def test_the_table_adds_up(capsys: pytest.CaptureFixture) -> None:
-    assert model.main(["--layers", "2", "--vocabulary", "100"]) == 0
+    flags = "--layers 2 --vocabulary 100 --context 128 --heads 4 --channels 128"
+    assert model.main(flags.split()) == 0
     lines = capsys.readouterr().out.splitlines()
     rows = [line.split()[-1].replace(",", "") for line in lines[1:]]
     assert sum(map(int, rows[:-1])) == int(rows[-1])
-    expected = GPT(100, 64, 2, 4, 128)
+    expected = GPT(100, 128, 2, 4, 128)
     assert int(rows[-1]) == sum(parameter.numel() for parameter in expected.parameters())
     assert lines[3].split() == ["blocks.0.norm1", "20×128", "256"]
     assert lines[-2].split()[-2:] == ["20×100", "0"]

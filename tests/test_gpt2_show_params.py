@@ -31,7 +31,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     config = CONFIG | {"tokenizer": tokenizer.state()}
     net, out = model.build(config), tmp_path_factory.mktemp("trained")
     with torch.no_grad():
-        net.embed.weight.mul_(20)
+        net.embed.weight.mul_(8)
     gpt2.checkpoint.save(out / "best.pt", {"folder": model.NAME, "config": config,
                                            "model": net.state_dict()})
     (out / "metrics.csv").write_text(
@@ -213,6 +213,13 @@ def test_the_redder_a_token_the_less_it_was_expected(
     assert np.allclose(reds[1:], expected, atol=0.02)
     assert reds[0][0] == reds[0][1] == reds[0][2]        # grey: nothing came before it
     assert [(bar.get_x(), round(bar.get_y())) for bar in bars][7:9] == [(7, 0), (0, 1)]
+
+
+def test_each_token_has_the_colour_of_its_own_loss(drawn: dict, tmp_path: Path) -> None:
+    pictures.draw_surprise(["a", "bc", "d", "e"], [0.5, 2.0, 9.0], 4.0, tmp_path / "some.png")
+    reds = [bar.get_facecolor() for bar in drawn["some.png"].axes[0].patches]
+    scale = pictures.matplotlib.colormaps["Reds"]
+    assert reds[1:] == [scale(0.9 * share) for share in (0.125, 0.5, 1)]
 
 
 def test_running_text_breaks_where_it_has_to() -> None:

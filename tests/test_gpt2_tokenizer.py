@@ -214,6 +214,17 @@ def test_what_was_saved_is_read_again(tmp_path: Path, monkeypatch: pytest.Monkey
     assert all(path.read_bytes() == content for path, content in before.items())
 
 
+def test_the_names_of_hugging_face_are_read_as_well(tmp_path: Path) -> None:
+    made = Tokenizer.train(WORDS, 280)
+    made.save(tmp_path)
+    for ours, theirs in zip(module.FILES, ("vocab.json", "merges.txt"), strict=True):
+        (tmp_path / ours).rename(tmp_path / theirs)
+    assert same(Tokenizer.load(tmp_path), made)
+    (tmp_path / "merges.txt").unlink()
+    with pytest.raises(Refusal, match="merges.txt cannot be read"):
+        Tokenizer.load(tmp_path)
+
+
 @pytest.mark.parametrize("name,change,words", [
     ("encoder.json", None, "cannot be read .No such file.*: name the folder of encoder.json"),
     ("vocab.bpe", None, "vocab.bpe cannot be read"), ("vocab.bpe", "\udcff", "is no text"),

@@ -97,6 +97,16 @@ def test_every_weight_of_the_file_is_in_the_model_once(
     assert sums == pytest.approx(theirs)
 
 
+@pytest.mark.parametrize("name", weights.FILES)
+def test_the_file_is_no_longer_needed_when_it_has_been_read(
+        published: SimpleNamespace, tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / name, published.state)
+    net, _ = weights.read_weights(path)
+    with path.open("r+b") as file:
+        file.write(bytes(path.stat().st_size))
+    assert torch.allclose(net.eval()(published.tokens), published.logits, rtol=0, atol=1e-4)
+
+
 def test_half_precision_files_become_single(published: SimpleNamespace, tmp_path: Path) -> None:
     half = {name: tensor.half() for name, tensor in published.state.items()}
     net, _ = weights.read_weights(write(tmp_path / "half.safetensors", half))
