@@ -61,7 +61,47 @@ GPT_TESTS, MERGE_TESTS = "test_gpt2_model.py", "test_gpt2_tokenizer.py"
 CACHE_TESTS, LOADER_TESTS = "test_gpt2_cache.py", "test_gpt2_weights.py"
 WRITING_TESTS, COSINE_TESTS = "test_gpt2_inference.py", "test_gpt2_train.py"
 
+CODER = "vae_from_scratch"
+BOUND_TESTS, CREATURE_TESTS = "test_vae_model.py", "test_vae_creatures.py"
+INTEGRAL_TESTS, SPRITE_TESTS = "test_vae_likelihood.py", "test_vae_data.py"
+WINGS_TESTS, PRICE_TESTS = "test_vae_inference.py", "test_vae_train.py"
+
 MUTANTS = [
+    # vae: the bound, its networks, and log p(x)
+    Mutant(f"{CODER}/distributions.py", "mean**2 + logvar.exp() - 1 - logvar",
+           "mean**2 + logvar.exp() - 1 + logvar", BOUND_TESTS),
+    Mutant(f"{CODER}/distributions.py", "return cost.flatten(1).sum(1)",
+           "return cost.flatten(1).mean(1)", BOUND_TESTS),
+    Mutant(f"{CODER}/distributions.py", "self.kl.mean(0).clamp(min=free)  ",
+           "self.kl.clamp(min=free).mean(0)  ", BOUND_TESTS),
+    Mutant(f"{CODER}/distributions.py", "LIMIT * torch.tanh(logvar / LIMIT)",
+           "logvar.clamp(-LIMIT, LIMIT)", BOUND_TESTS),
+    Mutant(f"{CODER}/model.py", "return mean + (0.5 * logvar).exp() * noise",
+           "return mean + logvar.exp() * noise", BOUND_TESTS),
+    Mutant(f"{CODER}/model.py", "layer.weight[0, 0].numel() / math.prod(layer.stride)",
+           "layer.weight[0, 0].numel()", BOUND_TESTS),
+    Mutant(f"{CODER}/model.py", "weight = log_normal(z, 0.0, 0.0) - log_normal(z, m, v)",
+           "weight = log_normal(z, m, v) - log_normal(z, 0.0, 0.0)", INTEGRAL_TESTS),
+    # vae: pictures, training, and what is asked of it
+    Mutant(f"{CODER}/reading.py",
+           "Image.alpha_composite(Image.new(\"RGBA\", image.size, \"white\"), image)", "image",
+           SPRITE_TESTS),
+    Mutant(f"{CODER}/data.py",
+           "list({picture.numpy().tobytes(): picture for picture in good}.values())", "good",
+           SPRITE_TESTS),
+    Mutant(f"{CODER}/creatures.py", "every[validation : validation + test]", "every[:test]",
+           CREATURE_TESTS),
+    Mutant(f"{CODER}/optimization.py", "highest * min(1.0, step", "min(1.0, step", PRICE_TESTS),
+    Mutant(f"{CODER}/train.py", "cost = found.reconstruction + args.beta * found.kl",
+           "cost = found.reconstruction", PRICE_TESTS),
+    Mutant(f"{CODER}/train.py", "seed = self.args.seed * SEEDS + self.step",
+           "seed = self.args.seed * SEEDS", PRICE_TESTS),
+    Mutant(f"{CODER}/attributes.py", "z + means[new] - means[old]", "z + means[new]",
+           WINGS_TESTS),
+    Mutant(f"{CODER}/measures.py", "means.var(0, unbiased=False)", "means.std(0)", WINGS_TESTS),
+    Mutant(f"{CODER}/judge.py", "torch.minimum(apart, 1 - apart)", "apart", WINGS_TESTS),
+    Mutant(f"{CODER}/collapse.py", "kernel // 2 + int(sees_itself)", "kernel // 2 + 1",
+           WINGS_TESTS),
     # gpt2: the network, its cache and its weights
     Mutant(f"{WRITER}/model.py", " / math.sqrt(q.size(-1))", "", GPT_TESTS),
     Mutant(f"{WRITER}/model.py", "std=0.02 / math.sqrt(2 * len(self.blocks))", "std=0.02",

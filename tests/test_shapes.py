@@ -67,6 +67,15 @@ EXTRA = {
         ("inference", "--checkpoint {best} --test"),
         ("visualize", "--checkpoint {out}/pre/best.pt --out {out}"),
     ],
+    "vae_from_scratch": [
+        ("model", "--network mlp --shape 1 28 28"),
+        ("train", "--quick --network mlp --likelihood bernoulli --binarise --out-dir {out}/m"),
+        ("inference", "--checkpoint {best} --out {out} --reconstruct {picture}"),
+        ("inference", "--checkpoint {best} --out {out} --interpolate 0 1"),
+        ("inference", "--checkpoint {best} --out {out} --attribute wings"),
+        ("evaluate", "--checkpoint {best} --quick --samples 3 --count 50"),
+        ("collapse", "--steps 2 --out {out}"),
+    ],
 }
 
 
