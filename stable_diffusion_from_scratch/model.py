@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+import parts
 from attention import SpatialTransformer
 from text_encoder import TextEncoder
 from vae_model import AutoencoderKL
@@ -232,3 +233,31 @@ def hollow(config: dict) -> StableDiffusion:
     """The model without numbers: on the meta device there are only names and shapes."""
     with torch.device("meta"), _NoStart():
         return build(config)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print what a model is made of: keys, classes, output shapes, numbers of parameters."""
+    parser = argparse.ArgumentParser(description=main.__doc__, allow_abbrev=False)
+    parser.add_argument("--preset", choices=PRESETS, default="sd15", help="default: sd15")
+    parser.add_argument("--size", metavar="P", type=int,
+                        help="pixels of a side (default: 512, or 32 for tiny)")
+    args = parser.parse_args(argv)
+    model, total = hollow(PRESETS[args.preset]), 0
+    try:
+        rows = parts.table(model, args.size or {"tiny": 32}.get(args.preset, 512))
+    except (ValueError, RuntimeError) as error:
+        parser.error(str(error).splitlines()[0])
+    line = "{:24} {:42} {:>12} {:>13,}"
+    print(f"{'key':24} {'made of':42} {'output':>12} {'parameters':>13}")
+    for prefix, blocks in rows.items():
+        print(prefix)
+        for block in blocks:
+            print(line.format(*block))
+        total += (count := sum(parameters for *_, parameters in blocks))
+        print(line.format("", "", "", count))
+    print(line.format("total", "", "", total))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

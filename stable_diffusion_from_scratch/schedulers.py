@@ -124,13 +124,9 @@ class DDPM(Sampler):
 
     fresh = True
 
-    def spaced(self, steps: int) -> list[float]:
-        """As others, but from 0 on."""
-        return [float(TRAINED // steps * step) for step in reversed(range(steps))]
-
     def end(self, last: float) -> Level:
-        """Nothing is left at the end."""
-        return CLEAN
+        """Nothing is left at the end; but 999 steps from 999 on end one step before it."""
+        return level(0) if last == TRAINED // self.steps else CLEAN
 
     def step(self, number: int, x: Tensor, noise: Tensor,
              fresh: Tensor | None = None) -> Tensor:
