@@ -76,7 +76,7 @@ class Sampler:
         if not 1 <= steps <= TRAINED:
             raise ValueError(f"{steps} steps cannot be taken: use 1 to {TRAINED:,}")
         self.steps, spaced = steps, self.spaced(steps)
-        levels = [*map(level, spaced), self.end(spaced[-1])]
+        levels = [*map(level, spaced), self.end()]
         self.times = spaced[skip:]
         self.moves = list(pairwise(levels))[skip:]                # from a level to the next
 
@@ -85,7 +85,7 @@ class Sampler:
         gap, offset = TRAINED // steps, min(1, TRAINED - steps)
         return [float(gap * step + offset) for step in reversed(range(steps))]
 
-    def end(self, last: float) -> Level:
+    def end(self) -> Level:
         """The level at which a run ends: a thousandth of noise stays, as in the release."""
         return level(0)
 
@@ -124,9 +124,9 @@ class DDPM(Sampler):
 
     fresh = True
 
-    def end(self, last: float) -> Level:
-        """Nothing is left at the end; but 999 steps from 999 on end one step before it."""
-        return level(0) if last == TRAINED // self.steps else CLEAN
+    def end(self) -> Level:
+        """Nothing is left at the end."""
+        return CLEAN
 
     def step(self, number: int, x: Tensor, noise: Tensor,
              fresh: Tensor | None = None) -> Tensor:
@@ -174,7 +174,7 @@ class Euler(Sampler):
         """As NumPy spaces them in 32 bits: the last digits count, as models are asked about it."""
         return np.linspace(0, TRAINED - 1, steps, dtype=np.float32)[::-1].tolist()
 
-    def end(self, last: float) -> Level:
+    def end(self) -> Level:
         """Nothing is left at the end."""
         return CLEAN
 
@@ -209,7 +209,7 @@ class DPM(Sampler):
         """Evenly from 999 to what would be 0, which is left out."""
         return np.linspace(0, TRAINED - 1, steps + 1).round()[:0:-1].tolist()
 
-    def end(self, last: float) -> Level:
+    def end(self) -> Level:
         """Nothing is left at the end."""
         return CLEAN
 
