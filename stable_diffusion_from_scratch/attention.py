@@ -1,8 +1,8 @@
 """Attention, computed in three ways that give the same, and the block that lets words in.
 
-A. Vaswani and others, "Attention Is All You Need", 2017; R. Rombach and others, "High-Resolution
-Image Synthesis with Latent Diffusion Models", 2022, section 3.3. In the first attention of a
-block every place of a map asks all other places, in the second it asks the words.
+A. Vaswani and others, "Attention Is All You Need", 2017; R. Rombach and others,
+"High-Resolution Image Synthesis with Latent Diffusion Models", 2022, section 3.3. In the first
+attention of a block every place of a map asks all other places, in the second the words.
 
 Names of layers are those of the original release, so that its files need no translation.
 """
@@ -85,7 +85,7 @@ def choose_attention(model: nn.Module, kind: str) -> None:
 
 @contextlib.contextmanager
 def watched(model: nn.Module, watch: Callable[[str, Tensor], None]) -> Iterator[None]:
-    """Within it, `watch` gets the name and the shares (B, N, T, S) of every look at the text."""
+    """Within it, `watch` gets name and shares (B, N, T, S) of every look at the text."""
     layers = {name: module for name, module in model.named_modules()
               if isinstance(module, CrossAttention) and name.endswith("attn2")}
     for name, module in layers.items():
@@ -138,7 +138,7 @@ class FeedForward(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        # in the release the one in the middle drops out nothing; it counts in the names
+        # in the release the middle one drops out nothing; it counts in the names
         self.net = nn.Sequential(GEGLU(channels, 4 * channels), nn.Identity(),
                                  nn.Linear(4 * channels, channels))
 
@@ -147,7 +147,7 @@ class FeedForward(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """A look around, a look at the text, a thought; each behind a norm and beside a way past."""
+    """A look around, a look at the text, a thought; each behind a norm, beside a way past."""
 
     def __init__(self, channels: int, context: int, heads: int) -> None:
         super().__init__()

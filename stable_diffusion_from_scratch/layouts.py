@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
 TEXT = "cond_stage_model.transformer.text_model."
 HEADS = {"unet": 8, "text": 64}      # heads, and channels of a head, in all published models
+GROUPS = 32                          # of channels, in every group norm of them
 BLOCK = {"norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1",
          "norm2": "out_layers.0", "conv2": "out_layers.3", "conv_shortcut": "skip_connection"}
 ENDS = {"time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2",
@@ -162,7 +163,8 @@ def shape_of_model(shapes: dict[str, tuple], hints: dict[str, dict]) -> dict[str
     Heads and groups leave no trace in shapes; without hints they are those of the published
     models. Raises KeyError where a tensor is missing.
     """
-    found = {"unet": {"heads": HEADS["unet"], "groups": 32, **shape_of_unet(below(shapes, UNET))},
-             "vae": {"groups": 32, **shape_of_vae(below(shapes, VAE))},
+    plain = {"heads": HEADS["unet"], "groups": GROUPS}
+    found = {"unet": plain | shape_of_unet(below(shapes, UNET)),
+             "vae": {"groups": GROUPS} | shape_of_vae(below(shapes, VAE)),
              "text": shape_of_text(below(shapes, TEXT))}
     return {part: config | hints.get(part, {}) for part, config in found.items()}

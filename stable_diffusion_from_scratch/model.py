@@ -7,8 +7,8 @@ the code released with it, whose names of layers are kept: a published file fits
     python model.py --preset tiny              # what trains on two cores
 """
 
-# B images, C channels, H height and W width of a map, S tokens of a text, E channels of a token,
-# F channels of the time embedding
+# B images, C channels, H height and W width of a map, S tokens of a text, E channels of a
+# token, F channels of the time embedding
 
 import argparse
 import math
@@ -157,8 +157,8 @@ class UNet(nn.Module):
 
     def _start(self) -> None:
         """Zeros where a block adds to its way past: at first only the ways past are there."""
-        ends = [module.out_layers[-1] if isinstance(module, ResBlock) else module.proj_out
-                for module in self.modules() if isinstance(module, ResBlock | SpatialTransformer)]
+        ends = [part.out_layers[-1] if isinstance(part, ResBlock) else part.proj_out
+                for part in self.modules() if isinstance(part, ResBlock | SpatialTransformer)]
         for layer in [*ends, self.out[-1]]:
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)

@@ -1,8 +1,9 @@
 """From prompts to pictures, from pictures to pictures, and into the holes of pictures.
 
 R. Rombach and others, "High-Resolution Image Synthesis with Latent Diffusion Models", 2022;
-J. Ho, T. Salimans, "Classifier-Free Diffusion Guidance", 2022; C. Meng and others, "SDEdit", 2022
-(pictures to pictures); A. Lugmayr and others, "RePaint", 2022 (holes, without its repetitions).
+J. Ho, T. Salimans, "Classifier-Free Diffusion Guidance", 2022; C. Meng and others, "SDEdit",
+2022 (pictures to pictures); A. Lugmayr and others, "RePaint", 2022 (holes, here without its
+repetitions).
 """
 
 # B pictures, C channels of a latent, H height and W width of latents, P pixels of a side of a
@@ -35,7 +36,8 @@ class Pipeline:
     @torch.no_grad()
     def read(self, prompts: Sequence[str]) -> Tensor:
         """What the model makes of prompts; stderr says what it does not understand."""
-        for remark in dict.fromkeys(r for text in prompts for r in self.tokenizer.remarks(text)):
+        remarks = [remark for text in prompts for remark in self.tokenizer.remarks(text)]
+        for remark in dict.fromkeys(remarks):
             say(remark)
         return self.model.text(self.tokenizer(prompts).to(self.device))     # (B, S, E)
 
@@ -69,9 +71,9 @@ class Pipeline:
         """Pictures of prompts, or of readings (B, S, E); one prompt serves all seeds.
 
         `image` (B or 1, 3, P, P), from -1 to 1, is where to begin; `strength` says how much of
-        it may change. `mask` (1, 1, P, P) is 1 where to draw, and 0 where the image stays. `watch`
-        is told the step, the latents, and what they would be without noise. Raises Refusal for
-        sizes and numbers that are impossible.
+        it may change. `mask` (1, 1, P, P) is 1 where to draw, and 0 where the image stays.
+        `watch` is told the step, the latents, and what they would be without noise. Raises
+        Refusal for sizes and numbers that are impossible.
         """
         size = self.checked(size, image, mask)
         try:
@@ -135,8 +137,7 @@ class Pipeline:
 
         What fills a hole begins as noise alone, unless steps are left out.
         """
-        whole = len(plan.moves) >= plan.steps
-        if start is None or hole is not None and whole:
+        if start is None or hole is not None and not plan.skipped:
             return plan.start(chaos)                                   # (B, C, H, W)
         if not plan.moves:
             return start                                               # (B, C, H, W)
@@ -154,7 +155,8 @@ class Pipeline:
         """Bytes of the pictures of latents. Raises Refusal for what is not a number."""
         x = self.model.decode(latents.to(self.dtype)).to(self.exact)   # (B, 3, P, P)
         if not x.isfinite().all():
-            raise Refusal("the picture is not a number, as happens in 16 bits: use fp32 or bf16")
+            raise Refusal("the picture is not a number, as happens in 16 bits: use fp32 or "
+                          "bf16")
         levels = ((x / 2 + 0.5).clamp(0, 1) * 255).round()             # (B, 3, P, P)
         return levels.to(torch.uint8).permute(0, 2, 3, 1).cpu()        # (B, P, P, 3)
 

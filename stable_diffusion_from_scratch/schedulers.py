@@ -6,9 +6,9 @@ for Diffusion Models on Manifolds", 2022 (plms); T. Karras and others, "Elucidat
 Space of Diffusion-Based Generative Models", 2022 (euler, euler-a); C. Lu and others,
 "DPM-Solver++", 2022 (dpm++).
 
-A sampler is made for one run and then thrown away: it remembers what it has seen. Latents always
-have the size they had in training, so the model is asked about them as they are; where others
-divide by √(1 + σ²) first, here that division has been done.
+A sampler is made for one run and then thrown away: it remembers what it has seen. Latents
+always have the size they had in training, so the model is asked about them as they are; where
+others divide by √(1 + σ²) first, here that division has been done.
 """
 
 # no shapes here: every latent of a map is treated alike
@@ -75,7 +75,7 @@ class Sampler:
     def __init__(self, steps: int, skip: int = 0) -> None:
         if not 1 <= steps <= TRAINED:
             raise ValueError(f"{steps} steps cannot be taken: use 1 to {TRAINED:,}")
-        self.steps, spaced = steps, self.spaced(steps)
+        self.skipped, spaced = skip, self.spaced(steps)
         levels = [*map(level, spaced), self.end()]
         self.times = spaced[skip:]
         self.moves = list(pairwise(levels))[skip:]                # from a level to the next
@@ -171,7 +171,7 @@ class Euler(Sampler):
     """DDIM's step at other times: evenly spaced from 999 to 0, with fractions, to no noise."""
 
     def spaced(self, steps: int) -> list[float]:
-        """As NumPy spaces them in 32 bits: the last digits count, as models are asked about it."""
+        """In 32 bits, as the model is asked about them."""
         return np.linspace(0, TRAINED - 1, steps, dtype=np.float32)[::-1].tolist()
 
     def end(self) -> Level:

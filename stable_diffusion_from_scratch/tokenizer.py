@@ -35,8 +35,11 @@ NONE = -1                     # where there is no token
 
 
 class Tokenizer:
-    """What both tokenizers share: a row begins with `start`, ends with `end`, and is filled up
-    with `end`, as Stable Diffusion 1.x was trained."""
+    """What both tokenizers share: how tokens become rows of equal length.
+
+    A row begins with `start`, ends with `end`, and is filled up with `end`: so Stable Diffusion
+    1.x was trained.
+    """
 
     start: int
     end: int
@@ -49,7 +52,8 @@ class Tokenizer:
     def remarks(self, text: str) -> list[str]:
         """What the model will not get to see of a text, in sentences."""
         extra = len(self.encode(text)) - (self.length - 2)
-        return [f"the prompt is {extra} tokens too long: its end is not read"] * (extra > 0)
+        return [f"the end of the prompt is not read: it has {extra} tokens more than there is "
+                "room for"] * (extra > 0)
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """The rows of some prompts, each cut or filled up to `length` tokens."""
@@ -59,7 +63,7 @@ class Tokenizer:
 
 
 class ClipTokenizer(Tokenizer):
-    """256 bytes, 256 bytes that end a word, merges in the order they were learned, two marks."""
+    """256 bytes, 256 that end a word, merges in the order they were learned, two marks."""
 
     def __init__(self, merges: Sequence[tuple[str, str]], length: int = LENGTH) -> None:
         signs = list(glyphs().values())
@@ -168,9 +172,9 @@ class WordTokenizer(Tokenizer):
         """What the model will not get to see of a text, in sentences."""
         strange = list(dict.fromkeys(word for word in self.split(text)
                                      if word not in self.numbers))
-        unknown = f"the model has never read {', '.join(strange[:5])}: it knows {len(self.words)}" \
-                  f" words, such as {', '.join(self.words[:5])}"
-        return [unknown] * bool(strange) + super().remarks(text)
+        unknown = [f"the model has never read {', '.join(strange[:5])}: it knows "
+                   f"{len(self.words)} words, such as {', '.join(self.words[:5])}"]
+        return unknown * bool(strange) + super().remarks(text)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The words of some tokens."""
@@ -185,8 +189,8 @@ def from_state(state: dict) -> Tokenizer:
     """The tokenizer whose `state` this is."""
     if state["kind"] == "words":
         return WordTokenizer(state["words"], state["length"])
-    return ClipTokenizer([tuple(line.split(" ")) for line in state["merges"].split("\n") if line],
-                         state["length"])
+    lines = filter(None, state["merges"].split("\n"))
+    return ClipTokenizer([tuple(line.split(" ")) for line in lines], state["length"])
 
 
 def find_vocabulary(data_dir: Path, download: bool = False) -> Path:
@@ -195,8 +199,8 @@ def find_vocabulary(data_dir: Path, download: bool = False) -> Path:
     if download:
         fetch([URL], path, SHA256)
     if not path.is_file():
-        raise Refusal(f"there is no {FILE} in {from_here(data_dir)}: say --download to fetch it, "
-                      "or where it lies")
+        raise Refusal(f"there is no {FILE} in {from_here(data_dir)}: say --download to fetch "
+                      "it, or where it lies")
     return path
 
 

@@ -30,8 +30,8 @@ from layouts import FOLDERS, TEXT, UNET, VAE, below, ema_name, shape_of_model
 from model import SCALE, StableDiffusion, hollow
 
 EXTRAS = re.compile(   # tables that follow from the schedule; counts of running means
-    r"(sqrt_|log_|posterior_)?\w*(betas|alphas_cumprod\w*|variance\w*|mean_coef[12]|lvlb_weights)"
-    r"|model_ema\.(decay|num_updates)|.*\bposition_ids|logvar")
+    r"(sqrt_|log_|posterior_)?\w*(betas|alphas_cumprod\w*|variance\w*|mean_coef[12])"
+    r"|logvar|lvlb_weights|model_ema\.(decay|num_updates)|.*\bposition_ids")
 TRAINER = "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint"
 PARTS = {"U-Net": UNET, "autoencoder": VAE, "text encoder": TEXT}
 ENDINGS = (".safetensors", ".bin")
@@ -81,7 +81,7 @@ def _open(path: Path) -> tuple[dict[str, tuple], Callable[[str], Tensor], dict[s
     except (Refusal, MemoryError):
         raise
     except Exception as error:          # a damaged, foreign or hostile file fails in many ways
-        why = re.search(r"GLOBAL ([\w.]+) was not", str(error))
+        why = re.search(r"GLOBAL ([\w.]+)", str(error))
         what = f"it wants to run {why[1]}" if why else type(error).__name__
         raise Refusal(f"{from_here(path)} cannot be read safely ({what}): fetch it again, or "
                       "name another file") from error
@@ -91,7 +91,8 @@ def _open_folder(folder: Path) -> Source:
     """The three parts of a folder of diffusers under our names."""
     shapes, places, hints = {}, {}, {}
     for part, (prefix, namer) in FOLDERS.items():
-        files = [path for ending in ENDINGS for path in sorted((folder / part).glob(f"*{ending}"))]
+        files = [path for ending in ENDINGS
+                 for path in sorted((folder / part).glob(f"*{ending}"))]
         plain = [path for path in files if "." not in path.stem]     # no .fp16, no .non_ema
         if not files:
             raise Refusal(f"{from_here(folder)} has no weights in {part}/: it is no folder of "
@@ -104,19 +105,29 @@ def _open_folder(folder: Path) -> Source:
             try:
                 mine = prefix + ours(name)
             except (KeyError, AttributeError, ValueError):
-                raise Refusal(f"{from_here(path)} holds {name}, which Stable Diffusion 1.x does "
-                              "not have: name another folder") from None
+                raise Refusal(f"{from_here(path)} holds {name}, which Stable Diffusion 1.x "
+                              "does not have: name another folder") from None
             shapes[mine], places[mine] = shape, (read, name)
         config = folder / part / "config.json"
-        hints |= _hints(part, json.loads(config.read_text()) if config.exists() else {})
+        hints |= _hints(part, _json(config.read_text(), config) if config.exists() else {})
     return Source(shapes, lambda name: places[name][0](places[name][1]), hints, ["diffusers"])
+
+
+def _json(text: str, path: Path) -> dict:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise Refusal(f"{from_here(path)} has a configuration that is no JSON: fetch it again")
+    return found
 
 
 def _hints(part: str, config: dict) -> dict:
     """What a config.json says that shapes do not; diffusers calls heads their width."""
     names = {"unet": {"heads": "attention_head_dim", "groups": "norm_num_groups"},
-             "vae": {"groups": "norm_num_groups"}, "text_encoder": {"heads":
-                                                                    "num_attention_heads"}}
+             "vae": {"groups": "norm_num_groups"},
+             "text_encoder": {"heads": "num_attention_heads"}}
     found = {ours: config[theirs] for ours, theirs in names[part].items() if theirs in config}
     hints = {part.removesuffix("_encoder"): found}
     return hints | ({"scale": config["scaling_factor"]} if "scaling_factor" in config else {})
@@ -134,7 +145,7 @@ def _open_single(path: Path) -> Source:
         remarks.append(f"running means of {len(means)} tensors, which are used")
         ours = {mine: means.get(mine, name) for mine, name in ours.items()
                 if mine not in means.values()}
-    hints = json.loads(notes["config"]) if "config" in notes else {}
+    hints = _json(notes.get("config", "{}"), path)
     return Source({mine: shapes[name] for mine, name in ours.items()},
                   lambda mine: read(ours[mine]), hints, remarks)
 
@@ -149,8 +160,9 @@ def open_source(path: Path) -> Source:
 
 def recognise(shapes: dict[str, tuple], path: Path) -> None:
     """Raises Refusal for a relative of Stable Diffusion 1.x, and says which it is."""
-    context = shapes.get(f"{UNET}middle_block.1.transformer_blocks.0.attn2.to_k.weight", (0, 768))
-    linear = len(shapes.get(f"{UNET}middle_block.1.proj_in.weight", (0,) * 4)) == 2
+    looks = f"{UNET}middle_block.1"
+    context = shapes.get(f"{looks}.transformer_blocks.0.attn2.to_k.weight", (0, 768))
+    linear = len(shapes.get(f"{looks}.proj_in.weight", (0,) * 4)) == 2
     kind = None
     if any(name.startswith("conditioner.") for name in shapes) or context[1] == 2048:
         kind = "Stable Diffusion XL"
@@ -160,8 +172,8 @@ def recognise(shapes: dict[str, tuple], path: Path) -> None:
     elif (inputs := shapes.get(f"{UNET}input_blocks.0.0.weight", (0, 4))[1]) > 4:
         kind = f"a model for inpainting or the like, with {inputs} channels where this has 4"
     if kind:
-        raise Refusal(f"{from_here(path)} is {kind}; this code is for Stable Diffusion 1.x: name "
-                      "another file")
+        raise Refusal(f"{from_here(path)} is {kind}; this code is for Stable Diffusion 1.x: "
+                      "name another file")
 
 
 def _fits(wanted: tuple, found: tuple) -> bool:
@@ -176,11 +188,11 @@ def compare(wanted: dict[str, tuple], found: dict[str, tuple], path: Path) -> No
             raise Refusal(f"{from_here(path)} lacks {name}: it does not hold a whole Stable "
                           "Diffusion 1.x")
         if name not in wanted:
-            raise Refusal(f"{from_here(path)} holds {name}, which Stable Diffusion 1.x does not "
-                          "have: name another file")
+            raise Refusal(f"{from_here(path)} holds {name}, which Stable Diffusion 1.x does "
+                          "not have: name another file")
         if not _fits(wanted[name], found[name]):
-            raise Refusal(f"{from_here(path)} gives {name} the shape {found[name]}, the model has "
-                          f"{wanted[name]}: name another file")
+            raise Refusal(f"{from_here(path)} gives {name} the shape {found[name]}, the model "
+                          f"has {wanted[name]}: name another file")
 
 
 def load_pretrained(path: Path) -> tuple[StableDiffusion, dict]:
@@ -198,11 +210,10 @@ def load_pretrained(path: Path) -> tuple[StableDiffusion, dict]:
         raise Refusal(f"{from_here(path)} does not hold a whole Stable Diffusion 1.x "
                       f"({error}): name another file") from None
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    scale = torch.tensor(source.hints.get("scale", SCALE))
-    shapes = {"scale_factor": (), **source.shapes}
-    compare(wanted, shapes, path)
-    weights = {name: source.read(name).float().reshape(shape) if name in source.shapes else scale
-               for name, shape in wanted.items()}
+    compare(wanted, {"scale_factor": (), **source.shapes}, path)
+    weights = {name: source.read(name).float().reshape(shape) for name, shape in wanted.items()
+               if name in source.shapes}
+    weights.setdefault("scale_factor", torch.tensor(source.hints.get("scale", SCALE)))
     model.load_state_dict(weights, assign=True)
     say(f"using {from_here(path)} ({', '.join(source.remarks)})")
     return model.eval(), config | {key: source.hints[key] for key in ("tokenizer",)

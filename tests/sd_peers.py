@@ -1,6 +1,7 @@
 """Small random Stable Diffusions of diffusers and transformers, and the same in our classes."""
 
 import functools
+import math
 import random
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,11 +32,8 @@ def shapes(seed: int) -> SimpleNamespace:
     draw = random.Random(seed)
     groups, levels = draw.choice([8, 16, 32]), draw.choice([1, 2, 3])
     heads = draw.choice([2, 4, 8])
-    widths = [groups * heads * draw.choice([1, 2]) // 8 * 8 for _ in range(levels)]
-    first = max(groups, 16)
-    widths = [first * draw.choice([1, 2, 3]) * heads // 2 for _ in range(levels)]
-    widths[0] = first * heads // 2
-    widths = [width // widths[0] * widths[0] or widths[0] for width in widths]
+    first = max(groups, 16) * heads // 2
+    widths = [first * (draw.choice([1, 2, 3]) if level else 1) for level in range(levels)]
     looks = [draw.random() < 0.6 for _ in range(levels)]
     unet = {"in_channels": 4, "out_channels": 4, "layers_per_block": draw.choice([1, 2]),
             "block_out_channels": widths, "norm_num_groups": groups,
@@ -77,6 +75,17 @@ def save_folder(found: SimpleNamespace, folder: Path) -> Path:
     for name, part in (("unet", found.unet), ("vae", found.vae), ("text_encoder", found.text)):
         part.save_pretrained(folder / name)
     return folder
+
+
+def filled(shapes: dict[str, torch.Size]) -> dict[str, torch.Tensor]:
+    """Weights for all names: one block of noise, repeated, with a spread that fits each."""
+    block, weights = torch.randn(2**20), {}
+    for name, shape in shapes.items():
+        flat = block.roll(len(weights)).repeat(-(-shape.numel() // 2**20))[: shape.numel()]
+        spread = 1 / math.sqrt(shape[1:].numel()) if len(shape) > 1 else 0.1
+        norm = len(shape) == 1 and name.endswith("weight")
+        weights[name] = flat.mul_(spread).add_(1.0 if norm else 0.0).reshape(shape)
+    return weights
 
 
 @functools.cache

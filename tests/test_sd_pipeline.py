@@ -1,4 +1,4 @@
-"""Prompts to pictures, to the pixel against StableDiffusionPipeline, and what may not be asked."""
+"""Prompts to pictures, against StableDiffusionPipeline to the pixel, and what is refused."""
 
 import inspect
 from pathlib import Path
@@ -56,7 +56,8 @@ def mask() -> Tensor:
     return found
 
 
-def theirs(pair: SimpleNamespace, kind: str, name: str, steps: int, **asked: object) -> np.ndarray:
+def theirs(pair: SimpleNamespace, kind: str, name: str, steps: int,
+           **asked: object) -> np.ndarray:
     """What a pipeline of diffusers draws, in bytes."""
     import diffusers
     settings = {"steps_offset": 1, "clip_sample": False, "set_alpha_to_one": False,
@@ -184,6 +185,15 @@ def test_what_is_not_in_the_hole_stays_to_the_bit(pair: SimpleNamespace, image: 
     assert (latents[2] - start)[~hole].abs().mean() > 0.1     # before the end it has its noise
 
 
+def test_a_hole_begins_as_noise_unless_steps_are_left_out(pair: SimpleNamespace) -> None:
+    start, chaos = torch.randn(2, 1, 4, 4, 4)
+    for name in NAMES:
+        whole, most = schedulers.make(name, 10), schedulers.make(name, 10, 0.9)
+        assert torch.equal(pair.pipe.begin(whole, chaos, start, start), whole.start(chaos))
+        mixed = most.moves[0][0].mix(start, chaos)
+        assert torch.equal(pair.pipe.begin(most, chaos, start, start), mixed)
+
+
 def test_images_and_masks_are_left_as_they_are(pair: SimpleNamespace, image: Tensor,
                                                mask: Tensor) -> None:
     copies = image.clone(), mask.clone()
@@ -255,7 +265,7 @@ def test_what_is_not_read_is_said_once(pair: SimpleNamespace,
                                        capsys: pytest.CaptureFixture) -> None:
     pair.pipe.read(["red " * 500] * 2)
     assert capsys.readouterr().err == (
-        "the prompt is 486 tokens too long: its end is not read\n")
+        "the end of the prompt is not read: it has 486 tokens more than there is room for\n")
 
 
 def test_bf16_draws_nearly_the_same(pair: SimpleNamespace, tmp_path: Path) -> None:

@@ -74,7 +74,8 @@ def test_no_token_hears_of_the_future_and_padding_hears_of_the_past(home: Path) 
 def test_the_last_norm_is_there_and_tokens_have_room(home: Path) -> None:
     net = sd.model.build(sd.model.TINY).text
     out = net(torch.randint(64, (2, 16)))
-    assert out.mean(-1).abs().max() < 1e-5 and (out.var(-1, correction=0) - 1).abs().max() < 0.01
+    assert out.mean(-1).abs().max() < 1e-5
+    assert (out.var(-1, correction=0) - 1).abs().max() < 0.01
     assert isinstance(net.final_layer_norm, nn.LayerNorm)
     with pytest.raises(ValueError, match="has 17 tokens but there is room for 16: shorten it"):
         net(torch.zeros(1, 17, dtype=torch.long))
@@ -97,7 +98,8 @@ def test_golden_numbers(clip: tokenizer.ClipTokenizer) -> None:
 
 
 NASTY = ["<|endoftext|> x", "<|ENDOFTEXT|> x", "a<|startoftext|>b", "ΑΣ it's I'LL 12 don't",
-         "İstanbul", "é", "\x1c x", "ﬁ ǅ Ａ “x” &amp; x&lt;", "\u00a0a\u2003b", "🦊🇩🇪👩‍👩‍👧", "a" * 400,
+         "İstanbul", "é", "\x1c x", "ﬁ ǅ Ａ “x” &amp; x&lt;", "\u00a0a\u2003b",
+         "🦊🇩🇪👩‍👩‍👧", "a" * 400,
          "'s's", "!'s", "x'Ll", "12³½Ⅷ", "한글 日本語 ไทย", "\ufeffx", "a\u0301\u0327", "\r\n"]
 
 
@@ -122,7 +124,8 @@ def judged_differently(text: str) -> bool:
     """
     from tokenizers import normalizers
     strange = any(unicodedata.category(sign) == "Cn" for sign in text)
-    return strange or normalizers.NFC().normalize_str(text) != unicodedata.normalize("NFC", text)
+    composed = normalizers.NFC().normalize_str(text)
+    return strange or composed != unicodedata.normalize("NFC", text)
 
 
 def test_twenty_thousand_random_strings_have_transformers_numbers(
@@ -167,7 +170,8 @@ def test_half_a_surrogate_is_read_as_a_question_mark() -> None:
 def test_a_prompt_that_is_too_long_is_remarked_upon() -> None:
     small = tokenizer.ClipTokenizer(MERGES, length=8)
     assert small.remarks("in the red") == []
-    assert small.remarks("in " * 7) == ["the prompt is 1 tokens too long: its end is not read"]
+    assert small.remarks("in " * 7) == [
+        "the end of the prompt is not read: it has 1 tokens more than there is room for"]
     assert small(["in " * 7]).shape == (1, 8) and small(["in " * 7])[0, -1] == small.end
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sd_peers import sd, twins
+from sd_peers import filled, sd, twins
 
 vae_model, model = sd.vae_model, sd.model
 
@@ -41,7 +41,6 @@ def test_both_halves_are_diffusers_in_64_bits(home: Path, seed: int) -> None:
 @pytest.mark.timeout(900)
 def test_the_published_size_agrees_in_32_bits() -> None:
     from diffusers import AutoencoderKL
-    from test_sd_model import filled
     ours = model.hollow(model.SD15).vae
     with torch.device("meta"):
         peer = AutoencoderKL(block_out_channels=[128, 256, 512, 512], layers_per_block=2,
