@@ -66,7 +66,61 @@ BOUND_TESTS, CREATURE_TESTS = "test_vae_model.py", "test_vae_creatures.py"
 INTEGRAL_TESTS, SPRITE_TESTS = "test_vae_likelihood.py", "test_vae_data.py"
 WINGS_TESTS, PRICE_TESTS = "test_vae_inference.py", "test_vae_train.py"
 
+DRAWER = "stable_diffusion_from_scratch"
+UNET_TESTS, LATENT_TESTS = "test_sd_model.py", "test_sd_vae.py"
+PROMPT_TESTS, STEP_TESTS = "test_sd_text.py", "test_sd_schedulers.py"
+PIXEL_TESTS, KEY_TESTS = "test_sd_pipeline.py", "test_sd_weights.py"
+
 MUTANTS = [
+    # stable diffusion: the three models
+    Mutant(f"{DRAWER}/model.py", "[angles.cos(), angles.sin()]", "[angles.sin(), angles.cos()]",
+           UNET_TESTS),
+    Mutant(f"{DRAWER}/model.py", "* clocks / half)", "* clocks / (half - 1))", UNET_TESTS),
+    Mutant(f"{DRAWER}/model.py", "nn.GroupNorm(groups, channels), nn.SiLU()",
+           "nn.GroupNorm(groups, channels, eps=1e-6), nn.SiLU()", UNET_TESTS),
+    Mutant(f"{DRAWER}/model.py", "torch.cat([x, kept.pop()], dim=1)",
+           "torch.cat([kept.pop(), x], dim=1)", UNET_TESTS),
+    Mutant(f"{DRAWER}/model.py", "times[:, None].float()", "times[:, None].long()", UNET_TESTS),
+    Mutant(f"{DRAWER}/attention.py", "groups, channels, eps=1e-6)", "groups, channels)",
+           UNET_TESTS),
+    Mutant(f"{DRAWER}/attention.py", "value * F.gelu(gate)",
+           "value * F.gelu(gate, approximate='tanh')", UNET_TESTS),
+    Mutant(f"{DRAWER}/attention.py", "value, gate = self", "gate, value = self", UNET_TESTS),
+    Mutant(f"{DRAWER}/attention.py", "ahead.triu(1 + k.size(2) - q.size(2))", "ahead.triu(1)",
+           UNET_TESTS),
+    Mutant(f"{DRAWER}/vae_model.py", "F.pad(x, (0, 1, 0, 1))", "F.pad(x, (1, 0, 1, 0))",
+           LATENT_TESTS),
+    Mutant(f"{DRAWER}/vae_model.py", "EPSILON = 1e-6", "EPSILON = 1e-5", LATENT_TESTS),
+    Mutant(f"{DRAWER}/vae_model.py", "(0.5 * self.logvar).exp()", "self.logvar.exp()",
+           LATENT_TESTS),
+    Mutant(f"{DRAWER}/model.py", "latents / self.scale_factor", "latents", LATENT_TESTS),
+    Mutant(f"{DRAWER}/text_encoder.py", "1.702 * x", "1.7 * x", PROMPT_TESTS),
+    Mutant(f"{DRAWER}/text_encoder.py", ", causal=True)", ")", PROMPT_TESTS),
+    Mutant(f"{DRAWER}/text_encoder.py", "return self.final_layer_norm(x)", "return x",
+           PROMPT_TESTS),
+    # stable diffusion: tokens, samplers, pictures, files
+    Mutant(f"{DRAWER}/tokenizer.py", "row + [self.end] *", "row + [0] *", PROMPT_TESTS),
+    Mutant(f"{DRAWER}/tokenizer.py", "signs[-1] += END", "pass", PROMPT_TESTS),
+    Mutant(f"{DRAWER}/chunks.py", 'map(str.lower, text)', 'text.lower()', PROMPT_TESTS),
+    Mutant(f"{DRAWER}/schedulers.py", "gap * step + offset", "gap * step", STEP_TESTS),
+    Mutant(f"{DRAWER}/schedulers.py", "        return level(0)\n", "        return CLEAN\n",
+           STEP_TESTS),
+    Mutant(f"{DRAWER}/schedulers.py", "there.noise * there.sigma / here.sigma",
+           "there.noise * there.noise / here.noise", STEP_TESTS),
+    Mutant(f"{DRAWER}/schedulers.py", "x, noise = self.first,", "noise =", STEP_TESTS),
+    Mutant(f"{DRAWER}/schedulers.py", "now + ratio / 2", "now + ratio", STEP_TESTS),
+    Mutant(f"{DRAWER}/schedulers.py", "return noise * self.moves[0][0].noise", "return noise",
+           STEP_TESTS),
+    Mutant(f"{DRAWER}/pipeline.py", "without + guidance * (given - without)",
+           "given + guidance * (given - without)", PIXEL_TESTS),
+    Mutant(f"{DRAWER}/pipeline.py", "known = start if last else", "known =", PIXEL_TESTS),
+    Mutant(f"{DRAWER}/pipeline.py", "* 255).round()", "* 255)", PIXEL_TESTS),
+    Mutant(f"{DRAWER}/pipeline.py", "shares[-self.count :]", "shares[: self.count]",
+           PIXEL_TESTS),
+    Mutant(f"{DRAWER}/layouts.py", "2 if level in looks else 1", "2", KEY_TESTS),
+    Mutant(f"{DRAWER}/layouts.py", "levels - 1 - int(level)", "int(level)", KEY_TESTS),
+    Mutant(f"{DRAWER}/weights.py", "means.get(mine, name)", "name", KEY_TESTS),
+    Mutant(f"{DRAWER}/weights.py", 'source.hints.get("scale", SCALE)', "SCALE", KEY_TESTS),
     # vae: the bound, its networks, and log p(x)
     Mutant(f"{CODER}/distributions.py", "mean**2 + logvar.exp() - 1 - logvar",
            "mean**2 + logvar.exp() - 1 + logvar", BOUND_TESTS),

@@ -81,7 +81,8 @@ def filled(shapes: dict[str, torch.Size]) -> dict[str, torch.Tensor]:
     """Weights for all names: one block of noise, repeated, with a spread that fits each."""
     block, weights = torch.randn(2**20), {}
     for name, shape in shapes.items():
-        flat = block.roll(len(weights)).repeat(-(-shape.numel() // 2**20))[: shape.numel()]
+        times = -(-shape.numel() // 2**20)
+        flat = block.roll(len(weights)).repeat(times)[: shape.numel()].clone()
         spread = 1 / math.sqrt(shape[1:].numel()) if len(shape) > 1 else 0.1
         norm = len(shape) == 1 and name.endswith("weight")
         weights[name] = flat.mul_(spread).add_(1.0 if norm else 0.0).reshape(shape)

@@ -18,7 +18,9 @@ LONG = {"test_lenet_train.py", "test_lenet_checkpoint.py", "test_backprop_train.
         "test_lenet5_explain.py", "test_alexnet_inference.py", "test_alexnet_train.py",
         "test_alexnet_distributed.py", "test_transformer_train.py",
         "test_transformer_inference.py", "test_gpt2_model.py", "test_gpt2_weights.py",
-        "test_gpt2_inference.py", "test_gpt2_train.py", "test_gpt2_tokenizer.py"}
+        "test_gpt2_inference.py", "test_gpt2_train.py", "test_gpt2_tokenizer.py",
+        "test_sd_model.py", "test_sd_text.py", "test_sd_schedulers.py", "test_sd_pipeline.py",
+        "test_sd_weights.py"}
 
 
 @pytest.fixture(scope="module")
