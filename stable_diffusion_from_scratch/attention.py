@@ -156,7 +156,7 @@ class TransformerBlock(nn.Module):
         self.attn2 = CrossAttention(channels, context, heads)
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(channels) for _ in range(3))
 
-    def forward(self, x: Tensor, context: Tensor) -> Tensor:           # each (B, ..., ...)
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:           # (B, T, C), (B, S, E)
         x = x + self.attn1(self.norm1(x))                              # (B, T, C)
         x = x + self.attn2(self.norm2(x), context)                     # (B, T, C)
         return x + self.ff(self.norm3(x))                              # (B, T, C)

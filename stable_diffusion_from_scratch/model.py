@@ -82,7 +82,7 @@ class Downsample(nn.Module):
         self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:                            # (B, C, H, W)
-        return self.op(x)                                              # (B, C, (H+1)//2, ...)
+        return self.op(x)                                              # (B, C, ...)
 
 
 class Upsample(nn.Module):
@@ -93,7 +93,7 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor, size: torch.Size) -> Tensor:          # (B, C, H, W)
-        return self.conv(F.interpolate(x, size))                       # (B, C, ..., ...)
+        return self.conv(F.interpolate(x, size))                       # (B, C, ...)
 
 
 class Stage(nn.Sequential):
@@ -165,7 +165,8 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor, times: Tensor, context: Tensor) -> Tensor:  # (B, ..., H, W)
         time = time_embedding(times, self.channels).to(x.dtype)        # (B, C)
-        time, kept = self.time_embed(time), []                         # (B, F)
+        time = self.time_embed(time)                                   # (B, F)
+        kept = []
         for stage in self.input_blocks:
             x = stage(x, time, context, x.shape[2:])
             kept.append(x)
@@ -206,13 +207,13 @@ class StableDiffusion(nn.Module):
         """What reads the prompts."""
         return self.cond_stage_model["transformer"]["text_model"]
 
-    def encode(self, x: Tensor, noise: Tensor) -> Tensor:              # (B, ..., ..., ...)
+    def encode(self, x: Tensor, noise: Tensor) -> Tensor:              # (B, ...)
         """Latents of pictures, of deviation one, drawn with noise (B, C, H, W)."""
         return self.vae.encode(x).sample(noise) * self.scale_factor    # (B, C, H, W)  (3)
 
     def decode(self, latents: Tensor) -> Tensor:                       # (B, C, H, W)
         """Pictures of latents."""
-        return self.vae.decode(latents / self.scale_factor)            # (B, ..., ..., ...)  (3)
+        return self.vae.decode(latents / self.scale_factor)            # (B, ...)  (3)
 
 
 def build(config: dict) -> StableDiffusion:

@@ -81,7 +81,7 @@ def table(model: nn.Module, side: int) -> dict[str, list[tuple[str, str, str, in
     device = model.scale_factor.device
     context = model.text(torch.zeros(1, model.text.positions, dtype=torch.long, device=device))
     x = torch.zeros(1, 3, side, side, device=device)                   # (B, 3, P, P)
-    latents = model.vae.encode(x).mean                                 # (B, ..., ..., ...)
+    latents = model.vae.encode(x).mean                                 # (B, ...)
     model.unet(latents, torch.zeros(1, device=device), context)
     model.decode(latents)
     for hook in hooks:

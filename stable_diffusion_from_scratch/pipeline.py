@@ -161,9 +161,9 @@ class Pipeline:
         return levels.to(torch.uint8).permute(0, 2, 3, 1).cpu()        # (B, P, P, 3)
 
 
-def floats(pictures: Tensor) -> Tensor:                                # (B, ..., ..., 3)
+def floats(pictures: Tensor) -> Tensor:                                # (B, ..., 3)
     """Pictures in bytes as the model reads them, from -1 to 1."""
-    return pictures.permute(0, 3, 1, 2) / 127.5 - 1                    # (B, 3, ..., ...)
+    return pictures.permute(0, 3, 1, 2) / 127.5 - 1                    # (B, 3, ...)
 
 
 class WordMaps:
@@ -188,4 +188,4 @@ class WordMaps:
 
     def maps(self) -> Tensor:
         """The mean of all that was gathered; over tokens it sums up to one."""
-        return self.total / self.calls                                 # (B, S, ..., ...)
+        return self.total / self.calls                                 # (B, S, ...)

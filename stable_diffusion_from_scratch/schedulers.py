@@ -145,6 +145,7 @@ class PLMS(Sampler):
     def __init__(self, steps: int, skip: int = 0) -> None:
         super().__init__(steps, skip)
         self.past: list[Tensor] = []
+        self.first: Tensor | None = None               # the latents before the first step
         self.times[2:] = self.times[1:]                # the second time is asked about twice
         self.moves[1:] = self.moves if len(self.moves) > 1 else []
 

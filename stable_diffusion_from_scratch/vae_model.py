@@ -112,7 +112,7 @@ class Level(nn.Module):
     def forward(self, x: Tensor) -> Tensor:                            # (B, ..., H, W)
         for block in self.block:
             x = block(x)                                               # (B, C, H, W)
-        return self.upsample(self.downsample(x))                       # (B, C, ..., ...)
+        return self.upsample(self.downsample(x))                       # (B, C, ...)
 
 
 def middle(channels: int, groups: int) -> nn.ModuleDict:
@@ -141,7 +141,7 @@ class Encoder(nn.Module):
         x = self.conv_in(x)
         for layer in [*self.down, *self.mid.values()]:
             x = layer(x)
-        return self.conv_out(F.silu(self.norm_out(x)))                 # (B, 2Z, ..., ...)
+        return self.conv_out(F.silu(self.norm_out(x)))                 # (B, 2Z, ...)
 
 
 class Decoder(nn.Module):
@@ -163,7 +163,7 @@ class Decoder(nn.Module):
         x = self.conv_in(z)                                            # (B, C, H, W)
         for layer in [*self.mid.values(), *reversed(self.up)]:
             x = layer(x)
-        return self.conv_out(F.silu(self.norm_out(x)))                 # (B, ..., ..., ...)
+        return self.conv_out(F.silu(self.norm_out(x)))                 # (B, ...)
 
 
 class AutoencoderKL(nn.Module):
@@ -191,13 +191,13 @@ class AutoencoderKL(nn.Module):
         if x.size(2) % self.factor or x.size(3) % self.factor:
             raise ValueError(f"pictures of {x.size(3)}×{x.size(2)} pixels cannot be encoded: "
                              f"both sides have to be multiples of {self.factor}")
-        moments = self.quant_conv(self.encoder(x))                     # (B, 2Z, ..., ...)
-        mean, logvar = moments.chunk(2, dim=1)                         # each (B, Z, ..., ...)
+        moments = self.quant_conv(self.encoder(x))                     # (B, 2Z, ...)
+        mean, logvar = moments.chunk(2, dim=1)                         # each (B, Z, ...)
         return Gaussian(mean, logvar.clamp(-30, 20))
 
     def decode(self, z: Tensor) -> Tensor:                             # (B, Z, H, W)
         """The pictures of latents; values may lie a little outside -1 to 1."""
-        return self.decoder(self.post_quant_conv(z))                   # (B, ..., ..., ...)
+        return self.decoder(self.post_quant_conv(z))                   # (B, ...)
 
     def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Gaussian]:
         """Pictures (B, C, H, W) through latents drawn with noise, and what was drawn from."""

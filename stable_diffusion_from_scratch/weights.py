@@ -211,8 +211,8 @@ def load_pretrained(path: Path) -> tuple[StableDiffusion, dict]:
                       f"({error}): name another file") from None
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     compare(wanted, {"scale_factor": (), **source.shapes}, path)
-    weights = {name: source.read(name).float().reshape(shape) for name, shape in wanted.items()
-               if name in source.shapes}
+    weights = {name: source.read(name).to(torch.float32, copy=True).reshape(shape)
+               for name, shape in wanted.items() if name in source.shapes}
     weights.setdefault("scale_factor", torch.tensor(source.hints.get("scale", SCALE)))
     model.load_state_dict(weights, assign=True)
     say(f"using {from_here(path)} ({', '.join(source.remarks)})")
@@ -244,7 +244,8 @@ def main(argv: list[str] | None = None) -> int:
     for part, prefix in PARTS.items():
         shapes = below(source.shapes, prefix)
         numbers = sum(torch.Size(shape).numel() for shape in shapes.values())
-        print(f"{part:13} {len(shapes):>4} tensors {numbers:>12,} numbers")
+        kinds = {str(source.read(prefix + name).dtype)[6:] for name in list(shapes)[:1]}
+        print(f"{part:13} {len(shapes):>4} tensors {numbers:>12,} numbers {''.join(kinds)}")
     others = [name for name in source.shapes if not name.startswith(tuple(PARTS.values()))]
     print(f"{'others':13} {len(others):>4} tensors {' '.join(others[:3])}")
     recognise(source.shapes, args.path)

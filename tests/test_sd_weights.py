@@ -156,6 +156,19 @@ def test_folders_load_to_the_bit(known: SimpleNamespace, tmp_path: Path,
     assert config["unet"]["heads"] == shapes(SEED).unet["attention_head_dim"]
 
 
+@pytest.mark.parametrize("name", ["x.safetensors", "x.ckpt"])
+def test_the_file_is_no_longer_needed_when_it_has_been_read(
+        known: SimpleNamespace, tmp_path: Path, name: str,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    path, state = tmp_path / name, published(known)
+    torch.save(state, path) if name == "x.ckpt" else save_file(state, path)
+    hinted(monkeypatch, known)
+    net, _ = weights.load_pretrained(path)
+    with path.open("r+b") as file:
+        file.write(bytes(path.stat().st_size))
+    assert same(net, known)
+
+
 def test_our_own_files_say_everything(known: SimpleNamespace, tmp_path: Path) -> None:
     net = model.build(known.config)
     net.load_state_dict(known.state | {"scale_factor": torch.tensor(0.7)})
@@ -295,6 +308,7 @@ def test_a_file_can_be_inspected(known: SimpleNamespace, tmp_path: Path) -> None
     count = len([name for name in known.state if name.startswith(layouts.UNET)])
     assert done.returncode == 0, done.stderr
     assert f"U-Net          {count:>3} tensors" in done.stdout and "'heads'" in done.stdout
+    assert done.stdout.count(" numbers float32\n") == 3
     (tmp_path / "x.safetensors").write_bytes(b"12345678901234567890")
     done = run(weights.__file__, tmp_path / "x.safetensors")
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
