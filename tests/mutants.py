@@ -117,7 +117,7 @@ MUTANTS = [
     Mutant(f"{DRAWER}/pipeline.py", "* 255).round()", "* 255)", PIXEL_TESTS),
     Mutant(f"{DRAWER}/pipeline.py", "shares[-self.count :]", "shares[: self.count]",
            PIXEL_TESTS),
-    Mutant(f"{DRAWER}/layouts.py", "2 if level in looks else 1", "2", KEY_TESTS),
+    Mutant(f"{DRAWER}/layouts.py", "2 if level in looks else 1", "2", UNET_TESTS),
     Mutant(f"{DRAWER}/layouts.py", "levels - 1 - int(level)", "int(level)", KEY_TESTS),
     Mutant(f"{DRAWER}/weights.py", "means.get(mine, name)", "name", KEY_TESTS),
     Mutant(f"{DRAWER}/weights.py", 'source.hints.get("scale", SCALE)', "SCALE", KEY_TESTS),
