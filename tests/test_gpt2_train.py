@@ -79,11 +79,14 @@ def test_only_matrices_decay_and_the_shared_one_is_stepped_once() -> None:
 
 def test_what_the_flags_leave_open_follows_from_the_preset() -> None:
     for name, recipe in options.PRESETS.items():
-        args = chosen("--preset", name)
+        args = chosen("--preset", name, "--data", "shakespeare")
         assert {key: getattr(args, key) for key in recipe} == recipe
         assert (args.weight_decay, args.clip, args.seed, args.compile) == (0.1, 1.0, 0, False)
         assert args.log_every == math.ceil(args.steps / 15)
     assert chosen() == chosen("--preset", "small")
+    for name, value in options.SHORT["python-docs"].items():
+        assert getattr(chosen(), name) == value != options.PRESETS["small"][name]
+        assert getattr(chosen("--preset", "gpt2"), name) == options.PRESETS["gpt2"][name]
     quick, tuned = chosen("--quick"), chosen("--init", "gpt2")
     assert (quick.steps, quick.log_every, quick.channels) == (40, 20, 64)
     assert {key: getattr(tuned, key) for key in options.FINE_TUNING} == options.FINE_TUNING
