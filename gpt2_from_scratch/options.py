@@ -86,6 +86,8 @@ def set_defaults(args: argparse.Namespace, processes: int = 1) -> None:
     recipe = {**PRESETS[args.preset], **(FINE_TUNING if args.init else short)}
     if args.quick:
         recipe |= {**SIZES["tiny"], "steps": 40, "warm_up": 10, "patience": 40}
+    steps = args.steps or recipe["steps"]        # a short run has to reach its rate as well
+    recipe["warm_up"] = min(recipe["warm_up"], -(-steps // 4))
     for name, value in recipe.items():
         if getattr(args, name) is None:
             setattr(args, name, value)

@@ -98,7 +98,7 @@ def test_training_ends_after_the_patience_and_the_best_weights_are_kept(
 
 
 @pytest.mark.parametrize(("nats", "words"), [
-    (0.9, "3-gram counting is better"), (1.1, "2-gram counting is better"),
+    (0.9, "counting is better: 3-gram"), (1.1, "counting is better: 2-gram, 3-gram"),
     (0.4, "no counting is as good")])
 def test_the_report_judges_the_best_weights_beside_counting(
         nats: float, words: str, tmp_path: Path, monkeypatch: Patch, capsys: Said) -> None:

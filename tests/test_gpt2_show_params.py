@@ -172,7 +172,7 @@ def test_everything_that_is_drawn_was_computed(
         trained: SimpleNamespace, drawn: dict, visualize: Callable, tmp_path: Path,
         capsys: pytest.CaptureFixture) -> None:
     assert visualize("--prompt", PROMPT) == 0
-    names = ["attention.png", "surprise.png", "lens.png", "loss.png"]
+    names = ["attention.png", "surprise.png", "lens.png"]
     assert list(drawn) == names
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(names)
     assert capsys.readouterr().out == f"wrote {', '.join(names)} to {tmp_path / 'out'}\n"

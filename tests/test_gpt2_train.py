@@ -88,7 +88,9 @@ def test_what_the_flags_leave_open_follows_from_the_preset() -> None:
         assert getattr(chosen(), name) == value != options.PRESETS["small"][name]
         assert getattr(chosen("--preset", "gpt2"), name) == options.PRESETS["gpt2"][name]
     quick, tuned = chosen("--quick"), chosen("--init", "gpt2")
-    assert (quick.steps, quick.log_every, quick.channels) == (40, 20, 64)
+    assert (quick.steps, quick.log_every, quick.channels, quick.warm_up) == (40, 20, 64, 10)
+    assert chosen("--steps", 90).warm_up == 23
+    assert chosen("--steps", 9, "--warm-up", 7).warm_up == 7
     assert {key: getattr(tuned, key) for key in options.FINE_TUNING} == options.FINE_TUNING
     typed = {"steps": 7, "lr": 0.5, "channels": 12, "heads": 3, "dropout": 0.0, "floor": 0.0,
              "beta2": 0.5, "accumulate": 2, "vocabulary": 300}
