@@ -92,7 +92,7 @@ MUTANTS = [
     Mutant(f"{CODER}/creatures.py", "every[validation : validation + test]", "every[:test]",
            CREATURE_TESTS),
     Mutant(f"{CODER}/optimization.py", "highest * min(1.0, step", "min(1.0, step", PRICE_TESTS),
-    Mutant(f"{CODER}/train.py", "cost = found.reconstruction + args.beta * found.kl",
+    Mutant(f"{CODER}/train.py", "cost = found.reconstruction + args.beta * paid",
            "cost = found.reconstruction", PRICE_TESTS),
     Mutant(f"{CODER}/train.py", "seed = self.args.seed * SEEDS + self.step",
            "seed = self.args.seed * SEEDS", PRICE_TESTS),

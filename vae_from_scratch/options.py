@@ -23,7 +23,8 @@ RECIPES = {
 }
 MLP = {"width": 400, "activation": "relu", "lr": 3e-3}     # where it has one hidden layer
 # Kept by --resume: they make the model, the data or their order.
-FIXED = ("data", "batch_size", "seed", "quick", "out_dir", "image_size", "binarise", *SETTINGS)
+FIXED = ("data", "batch_size", "seed", "quick", "out_dir", "image_size", "binarise",
+         "beta", "free_nats", *SETTINGS)
 
 
 def parser() -> argparse.ArgumentParser:
