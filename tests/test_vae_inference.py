@@ -315,10 +315,10 @@ def test_a_model_that_gives_training_pictures_is_found_out(
 
 
 def test_arithmetic_with_a_judge_who_sees_what_changes(trained: SimpleNamespace) -> None:
-    """The judge reads wings off the first code; only wings are ever changed by its direction."""
+    """A step along the first code is wings to the judge; no other attribute has a step."""
     known = attributes.Attributes(trained.model, trained.data, trained.config)
     step = torch.tensor([10.0, *[0] * 7])
-    known.means = lambda name: torch.stack([0 * step, step if name == "wings" else 0 * step] * 3)
+    known.means = lambda name: torch.stack([0 * step, (name == "wings") * step] * 3)
     codes = torch.zeros(20, 8)
 
     class Sees:

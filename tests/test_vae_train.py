@@ -173,7 +173,8 @@ def test_the_best_weights_are_those_of_the_lowest_objective_at_its_full_price(
 
 
 def test_every_epoch_has_an_order_of_its_own(straight: Path) -> None:
-    run = SimpleNamespace(images=range(50), epoch=0, args=SimpleNamespace(seed=2, batch_size=16))
+    args = SimpleNamespace(seed=2, batch_size=16)
+    run = SimpleNamespace(images=range(50), epoch=0, args=args)
     orders = []
     for run.epoch in (0, 1):
         batches = training.Run.batches(run)

@@ -110,8 +110,8 @@ def say_memory(model: VAE, train: Tensor, seed: int) -> None:
     distances = nearest(samples(model, INVENTED, seed), train)[1]      # (N,)
     print(f"memorisation          {int((distances <= copy).sum())} copies among {INVENTED:,} "
           f"samples; the nearest training picture is {255 * distances.min():.1f} grey levels "
-          f"away at least, {255 * distances.median():.1f} in the median, and what comes back of "
-          f"one {255 * copy:.1f}")
+          f"away at least, {255 * distances.median():.1f} in the median, and what comes back "
+          f"of one {255 * copy:.1f}")
 
 
 @console.one_line_errors

@@ -139,7 +139,8 @@ NETWORKS = {"conv": (Encoder, Decoder), "mlp": (MlpEncoder, MlpDecoder)}
 def start(layer: nn.Module) -> None:
     """He's weights, with which a signal is as strong behind a layer as before it; no biases.
 
-    PyTorch's own are less than half of that: hues are lost on the way, and never found. Of a transposed convolution a pixel sees only every fourth weight.
+    PyTorch's own are less than half of that: hues are lost on the way, and never found. Of a
+    transposed convolution a pixel sees only every fourth weight.
     """
     if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
         seen = layer.weight[0].numel()
