@@ -4,7 +4,7 @@
     python evaluate.py --samples 500 --count 2000          # log p(x) as well
 """
 
-# N pictures, L latents, C channels, H height and W width
+# N pictures, I invented ones, L latents, C channels, H height and W width
 
 import argparse
 import sys
@@ -17,7 +17,7 @@ import console
 import devices
 from attributes import Attributes
 from data import CREATURES, NAMES, QUICK, Data, to_input
-from evaluation import AT_ONCE, encode, evaluate, inputs_of
+from evaluation import AT_ONCE, encode, evaluate, inputs_of, sigma_of
 from gallery import Gallery
 from judge import Judge, changes, train_judge
 from measures import hue_r2, nearest, pca_psnr
@@ -35,7 +35,7 @@ def say_bound(model: VAE, x: Tensor, train: Tensor) -> None:
           f"{found.reconstruction:.2f}, KL {found.kl:.2f})")
     print(f"active units          {found.active} of {model.latents}")
     if model.likelihood == "gaussian":
-        print(f"σ of a pixel          {model.sigma:.4f}")
+        print(f"σ of a pixel          {sigma_of(model):.4f}")
     print(f"PSNR                  {found.psnr:.2f} dB; PCA with {model.latents} components "
           f"{pca_psnr(train, x, model.latents):.2f} dB")
 
@@ -105,9 +105,9 @@ def say_memory(model: VAE, train: Tensor, seed: int) -> None:
     No decoder redraws to the last grey level what it knows by heart, so a copy is a sample
     that is as near to a training picture as what comes back of one usually is to itself.
     """
-    again = model(train[:REDRAWN].to(model.variance.device)).cpu()     # (N, C, H, W)
+    again = model(train[:REDRAWN].to(model.variance.device)).cpu()
     copy = nearest(again, train)[1].median()                           # ()
-    distances = nearest(samples(model, INVENTED, seed), train)[1]      # (N,)
+    distances = nearest(samples(model, INVENTED, seed), train)[1]      # (I,)
     print(f"memorisation          {int((distances <= copy).sum())} copies among {INVENTED:,} "
           f"samples; the nearest training picture is {255 * distances.min():.1f} grey levels "
           f"away at least, {255 * distances.median():.1f} in the median, and what comes back "

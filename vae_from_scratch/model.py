@@ -139,12 +139,11 @@ NETWORKS = {"conv": (Encoder, Decoder), "mlp": (MlpEncoder, MlpDecoder)}
 def start(layer: nn.Module) -> None:
     """He's weights, with which a signal is as strong behind a layer as before it; no biases.
 
-    PyTorch's own are less than half of that: hues are lost on the way, and never found. Of a
-    transposed convolution a pixel sees only every fourth weight.
+    PyTorch's own are less than half of that: hues are lost on the way, and never found.
     """
     if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
         seen = layer.weight[0].numel()
-        if isinstance(layer, nn.ConvTranspose2d):
+        if isinstance(layer, nn.ConvTranspose2d):     # a pixel sees every fourth weight
             seen = layer.in_channels * layer.weight[0, 0].numel() / math.prod(layer.stride)
         nn.init.normal_(layer.weight, std=(2 / seen) ** 0.5)
         nn.init.zeros_(layer.bias)
@@ -201,11 +200,6 @@ class VAE(nn.Module):
         if self.likelihood == "bernoulli":
             return bernoulli_cost(output, x)                           # (B,)
         return gaussian_cost(self.picture(output), x, self.variance)   # (B,)
-
-    @property
-    def sigma(self) -> float:
-        """The deviation of the noise of a pixel, not a number where pixels are coins."""
-        return self.variance.sqrt().item() if self.likelihood == "gaussian" else math.nan
 
     @torch.no_grad()
     def fit_variance(self, output: Tensor, x: Tensor, share: float = 1.0) -> None:

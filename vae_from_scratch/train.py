@@ -25,7 +25,7 @@ import optimization
 import options
 import pictures
 from data import CREATURES, QUICK, Data, binarised, load, to_input
-from evaluation import evaluate, inputs_of
+from evaluation import evaluate, inputs_of, sigma_of
 from measures import pca_psnr
 from model import NAME, SETTINGS, build
 
@@ -113,7 +113,7 @@ class Run:
     def finish_epoch(self, count: int) -> None:
         """Validate, write a row, and save the checkpoints; print a line if it is due."""
         self.epoch, self.batch, args = self.epoch + 1, 0, self.args
-        rate, sigma = self.optimizer.param_groups[0]["lr"], self.model.sigma
+        rate, sigma = self.optimizer.param_groups[0]["lr"], sigma_of(self.model)
         found = evaluate(self.model, self.validation)
         row = dict(zip(COLUMNS, (
             self.epoch, self.step, rate, self.beta, *(each / count for each in self.sums),
