@@ -106,7 +106,7 @@ class Run:
         out, context = self.args.out_dir, self.args.context
         paths = [out / f"{part}.npy" for part in ("training", "validation")]
         if self.writes:
-            kept = saved and saved["tokens"] == [digest_of(path) for path in paths]
+            kept = saved and saved.get("tokens") == [digest_of(path) for path in paths]
             if not kept:
                 parts = [self.reader.tokenizer.encode(text) for text in data[1:3]]
                 if len(parts[0]) <= context:
