@@ -93,8 +93,12 @@ class Painter:
             begun = x[here].to(self.device, memory_format=torch.channels_last)
             made = denoise(self.model, self.diffusion, begun, told, how, generator, start, kept,
                            None if first else watch)
-            done.append(to_image(made, self.config["centred"]).cpu())
+            done.append(self.show(made))
         return torch.cat(done)                                         # (N, C, H, W)
+
+    def show(self, x: Tensor) -> Tensor:                               # (N, C, H, W)
+        """What the model reads or draws as pictures from 0 to 1, on the CPU."""
+        return to_image(x, self.config["centred"]).cpu()               # (N, C, H, W)
 
     def samples(self, count: int, how: Sampling, seed: int = 0,
                 name: str | None = None) -> Tensor:

@@ -4,7 +4,7 @@ What is transparent is laid on white before anything is scaled: the colour of an
 pixel is arbitrary, often black, and scaling first would smear it into the outline.
 """
 
-# N pictures, H height and W width of a finished picture, S side of a square one
+# N pictures, C channels, H height and W width of a finished picture
 
 import warnings
 from collections import Counter
@@ -23,8 +23,8 @@ MOST_PIXELS = 150_000_000     # above this a file is taken for a decompression b
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".jfif")
 
 
-def read(path: Path, side: int | None = None) -> Tensor:
-    """A picture as bytes (3, H, W), of its own size or the middle of it as a square (3, S, S).
+def read(path: Path, size: tuple[int, int] | None = None) -> Tensor:
+    """A picture as bytes (3, H, W), of its own size, or the middle of it in one of your choice.
 
     Raises ValueError if the file is missing or is no picture.
     """
@@ -33,7 +33,7 @@ def read(path: Path, side: int | None = None) -> Tensor:
             if image.width * image.height > MOST_PIXELS:
                 raise Image.DecompressionBombError
             picture = on_white(ImageOps.exif_transpose(image))
-            picture = middle(picture, side) if side else picture
+            picture = middle(picture, *size) if size else picture
     except FileNotFoundError:
         raise ValueError(f"there is no file {path}") from None
     except PermissionError:
@@ -42,7 +42,12 @@ def read(path: Path, side: int | None = None) -> Tensor:
         raise ValueError(f"{path} has over {MOST_PIXELS:,} pixels: shrink it") from None
     except Exception as error:  # Pillow's many readers fail in as many ways
         raise ValueError(f"{path} is not a picture that Pillow can read") from error
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)        # (3, H, W)
+    return as_bytes(picture)                                           # (3, H, W)
+
+
+def as_bytes(image: Image.Image) -> Tensor:
+    """The pixels of a picture in RGB: (3, H, W)."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)          # (3, H, W)
 
 
 def on_white(image: Image.Image) -> Image.Image:
@@ -58,12 +63,14 @@ def on_white(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def middle(image: Image.Image, side: int) -> Image.Image:
-    """Scaled until the shorter side is `side` pixels, and the middle of that."""
-    short = min(image.size)
-    left, top = ((length - short) / 2 for length in image.size)
-    return image.resize((side, side), Image.Resampling.BICUBIC,
-                        box=(left, top, left + short, top + short), reducing_gap=3.0)
+def middle(image: Image.Image, height: int, width: int) -> Image.Image:
+    """The largest part of this shape around the middle, scaled to this size."""
+    if image.size == (width, height):
+        return image
+    scale = min(image.width / width, image.height / height)
+    left, top = (image.width - scale * width) / 2, (image.height - scale * height) / 2
+    return image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0,
+                        box=(left, top, left + scale * width, top + scale * height))
 
 
 def files_in(folder: Path) -> list[Path]:
@@ -77,7 +84,7 @@ def read_all(files: list[Path], side: int | None, workers: int = 0) -> list[Tens
     """The pictures of files, or why one is none; with threads if there are workers."""
     def attempt(path: Path) -> Tensor | ValueError:
         try:
-            return read(path, side)
+            return read(path, (side, side) if side else None)
         except ValueError as error:
             return error
 
