@@ -119,6 +119,9 @@ class Sampling(NamedTuple):
     clip: bool = True               # pictures have values from -1 to 1, and so have guesses
 
 
+DEFAULT = Sampling()
+
+
 def gaussian(like: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Noise of the shape of a tensor; a generator of the CPU gives the same on all devices."""
     device = generator.device if generator else like.device
@@ -144,7 +147,7 @@ def guided(model: Network, x: Tensor, t: Tensor, labels: Tensor | None,
 
 @torch.no_grad()
 def denoise(model: Network, diffusion: Diffusion, x: Tensor, labels: Tensor | None = None,
-            how: Sampling = Sampling(), generator: torch.Generator | None = None,
+            how: Sampling = DEFAULT, generator: torch.Generator | None = None,
             start: int | None = None, known: tuple[Tensor, Tensor] | None = None,
             watch: Watcher | None = None) -> Tensor:                   # (B, C, H, W)
     """Pictures from noise, step by step; from noised pictures if `start` says at which step.

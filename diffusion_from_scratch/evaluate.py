@@ -48,7 +48,7 @@ def line(name: str, count: int, quality: Quality, right: str) -> str:
 
 
 def say_quality(judge: Judge, drawn: Tensor, labels: Tensor | None, data: Data) -> float:
-    """The table of drawn digits (N, 1, 28, 28), and of as many real ones; gives the distance."""
+    """The table of drawn digits (N, 1, 28, 28) and as many real ones; gives the distance."""
     real, _ = judge.judge(as_floats(data.test))                        # (N, F)
     features, answers = judge.judge(drawn)                             # (N, F), (N,)
     others = unseen(data)

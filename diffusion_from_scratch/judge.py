@@ -23,7 +23,7 @@ from data import Data, Part, digits, mnist
 NAME = "diffusion_from_scratch/judge"
 FILE = "judge.pt"
 HASH = "df12732940a47d69d070baa84dbabb71b91964baed8b73f56178cba0e03972c9"
-TAUGHT = 40_000              # the first of MNIST's training pictures; the rest are for the floor
+TAUGHT = 40_000              # the first of MNIST's training pictures; the rest: for the floor
 REPEATED = 5                 # times an embedded digit comes in an epoch
 FEATURES, BATCH, EPOCHS, RATE = 64, 64, 4, 4e-3
 NOISE, SHIFT = 0.05, 2       # in what it learns from: standard deviation, pixels
@@ -54,7 +54,7 @@ class Judge(nn.Module):
 
 
 def spoiled(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Pictures from 0 to 1 as a generator might draw them: shifted a little, with some noise."""
+    """Pictures from 0 to 1 as a generator might draw them: shifted, with a little noise."""
     x = F.pad(images.float() / 255, (SHIFT,) * 4)
     down, right = torch.randint(2 * SHIFT + 1, (2,), generator=generator).tolist()
     x = x[..., down : down + 28, right : right + 28]
@@ -103,8 +103,8 @@ def open_judge(path: Path | None = None) -> Judge:
     contents, judge = checkpoint.load(path, NAME), Judge()
     checkpoint.restore(judge, contents["model"], path)
     if checkpoint.digest(contents["model"]) != HASH:
-        raise console.Refusal(f"{path} is another judge than the one that comes with this code: "
-                              "distances could not be compared")
+        raise console.Refusal(f"{path} is another judge than the one that belongs to this "
+                              "code: distances could not be compared")
     return judge.eval()
 
 
@@ -114,7 +114,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=main.__doc__, allow_abbrev=False)
     parser.add_argument("--data-dir", metavar="DIR", type=Path,
                         default=Path(__file__).with_name("data"),
-                        help="where MNIST lies or is downloaded to (default: data/ in this folder)")
+                        help="where MNIST lies or is downloaded to (default: data/ in this "
+                             "folder)")
     parser.add_argument("--out", metavar="DIR", type=Path,
                         default=Path(__file__).with_name("runs"),
                         help="where judge.pt is written (default: runs/ in this folder)")

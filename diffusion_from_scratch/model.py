@@ -11,7 +11,6 @@ It is told how noisy the picture is (the time t) and, if it knows classes, what 
 # D and E their height and width, F features of time and label, P places of a map, L levels
 
 import argparse
-import math
 import sys
 
 import torch
@@ -22,7 +21,7 @@ from console import positive_int
 
 NAME = "diffusion_from_scratch"      # whose checkpoints these are
 PRESETS = {
-    # Pixels are taken in squares of 2×2, so that the costly first level has a quarter of places.
+    # Pixels are taken in squares of 2×2: the costly first level has a quarter of the places.
     "small": {"width": 64, "multipliers": [1, 2], "blocks": 1, "attention": [1], "patch": 2,
               "dropout": 0.0},
     # Appendix B of the paper, for CIFAR-10.
@@ -32,7 +31,8 @@ PRESETS = {
     "tiny": {"width": 16, "multipliers": [1, 2], "blocks": 1, "attention": [1], "patch": 2,
              "dropout": 0.0},
 }
-SETTINGS = tuple(PRESETS["small"])
+SETTINGS = ("width", "multipliers", "blocks", "attention", "patch", "dropout")
+ONCE = ("time", "label", "first", "last_norm", "last")    # the parts that come only once
 MOST_GROUPS = 32
 EPSILON = 1e-6                       # of every normalisation, as the authors have it
 
@@ -70,7 +70,7 @@ def quiet(layer: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions beside a shortcut; between them, time and label are added to the maps."""
+    """Two convolutions beside a shortcut; between them time and label are added to the maps."""
 
     def __init__(self, before: int, after: int, features: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ class Double(nn.Module):
 
 
 class UNet(nn.Module):
-    """Down to small maps and up again, every map on the way up beside its like from the way down.
+    """Down to small maps and up again, every map on the way up beside its like from before.
 
     Pictures (B, C, H, W) of any size; the output has their shape. `attention` numbers the
     levels that have it. With classes, a label of `classes` means that none is told.
@@ -224,7 +224,7 @@ def parts(model: UNet) -> list[tuple[str, str, int]]:
     hooks = [part.register_forward_hook(
                  lambda part, _inputs, output, name=name: record(name, part, output))
              for name, part in model.named_modules()
-             if isinstance(part, wanted) or name in ("time", "label", "first", "last_norm", "last")]
+             if isinstance(part, wanted) or name in ONCE]
     with torch.no_grad():
         model(torch.zeros(1, *model.shape), torch.zeros(1, dtype=torch.long))
     for hook in hooks:

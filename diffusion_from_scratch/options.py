@@ -24,7 +24,8 @@ QUICK = {"steps": 30, "batch_size": 16, "warm_up": 5}
 LINES = 15           # evaluations of a run
 # Kept by --resume: they make the model, the data or their order.
 FIXED = ("data", "batch_size", "seed", "quick", "out_dir", "preset", "image_size", "schedule",
-         "times", "predict", "gamma", "ema", "drop_labels", "flip", "centre", "labels", *SETTINGS)
+         "times", "predict", "gamma", "ema", "drop_labels", "flip", "centre", "labels",
+         *SETTINGS)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -45,8 +46,8 @@ def parser() -> argparse.ArgumentParser:
     add("--predict", choices=PREDICTIONS,
         help=f"what the network says of a noisy picture {open_to_preset}")
     add("--gamma", metavar="X", type=console.positive_float,
-        help="the most that a picture's error may count, 5 in the paper of min-SNR (default: no "
-             "limit, all times count alike)")
+        help="the most that a picture's error may count, 5 in the paper of min-SNR (default: "
+             "no limit, all times count alike)")
     add("--ema", metavar="X", type=console.share,
         help=f"what an update keeps of the averaged weights, 0 for no average {open_to_preset}")
     add("--drop-labels", metavar="X", type=console.share,
@@ -90,6 +91,6 @@ def set_defaults(args: argparse.Namespace, processes: int = 1) -> None:
         if getattr(args, name, None) is None:
             setattr(args, name, value)
     if args.batch_size < processes:
-        raise console.Refusal(f"a batch of {args.batch_size} cannot be shared among {processes} "
-                              "processes: use a larger --batch-size")
+        raise console.Refusal(f"a batch of {args.batch_size} cannot be shared among "
+                              f"{processes} processes: use a larger --batch-size")
     args.log_every = args.log_every or -(-args.steps // (2 if args.quick else LINES))

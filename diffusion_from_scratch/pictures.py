@@ -34,7 +34,8 @@ def tile(images: Tensor, columns: int) -> Image.Image:                 # (N, C, 
         sheet[:, y : y + height - 1, x : x + width - 1] = image[:3]    # grey in all channels
     pixels = (255 * sheet.clamp(0, 1)).round().byte().permute(1, 2, 0).numpy()
     picture = Image.fromarray(np.ascontiguousarray(pixels))
-    return picture.resize((picture.width * ZOOM, picture.height * ZOOM), Image.Resampling.NEAREST)
+    large = picture.width * ZOOM, picture.height * ZOOM
+    return picture.resize(large, Image.Resampling.NEAREST)
 
 
 def save_tiles(images: Tensor, columns: int, path: Path) -> None:      # (N, C, H, W)

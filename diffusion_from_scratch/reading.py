@@ -53,8 +53,8 @@ def as_bytes(image: Image.Image) -> Tensor:
 def on_white(image: Image.Image) -> Image.Image:
     """The picture in RGB, on white where it is transparent; 16 bits of grey become 8."""
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
     if image.mode in ("F", "I") or image.mode.startswith("I;16"):
         levels = np.nan_to_num(np.asarray(image, dtype=np.float32))
         scales = (1, 255, 65535) if image.mode == "F" else (65535,)    # floats: in any unit
@@ -80,7 +80,8 @@ def files_in(folder: Path) -> list[Path]:
         part.startswith(".") for part in path.relative_to(folder).parts))
 
 
-def read_all(files: list[Path], side: int | None, workers: int = 0) -> list[Tensor | ValueError]:
+def read_all(files: list[Path], side: int | None,
+             workers: int = 0) -> list[Tensor | ValueError]:
     """The pictures of files, or why one is none; with threads if there are workers."""
     def attempt(path: Path) -> Tensor | ValueError:
         try:
@@ -105,8 +106,9 @@ def read_classes(folder: Path, side: int | None,
     """
     files = files_in(folder)
     tops = [path.relative_to(folder).parts[0] for path in files]
-    names = sorted(set(tops))
-    classes = names if len(names) > 1 and all((folder / name).is_dir() for name in names) else []
+    classes = sorted(set(tops))
+    if len(classes) < 2 or not all((folder / name).is_dir() for name in classes):
+        classes = []
     found = read_all(files, side, workers)
     good = [(picture, classes.index(top) if classes else 0)
             for picture, top in zip(found, tops) if isinstance(picture, Tensor)]

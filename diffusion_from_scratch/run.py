@@ -133,11 +133,12 @@ class Run:
         args, rank = self.args, distributed.rank()
         torch.manual_seed(args.seed * SEEDS + self.step + SEEDS**2 * rank)    # for dropout
         whole = make_batch(self.training, args.batch_size, args.seed, self.step, args.times,
-                           len(self.config["classes"]), args.drop_labels, args.flip, args.centre)
+                           len(self.config["classes"]), args.drop_labels, args.flip,
+                           args.centre)
         return share(whole, rank, distributed.ranks(), self.device)
 
     def note(self, losses: Tensor, t: Tensor, rate: float, stop: console.Stop) -> None:
-        """Add up the losses (B,) of all processes at times t (B,), for each quarter of the times.
+        """Add up the losses (B,) of all processes, for each quarter of the times t (B,).
 
         `stopped` if a process was asked to stop. Raises Refusal if loss or gradient is not a
         number.
@@ -160,8 +161,8 @@ class Run:
 
     @torch.no_grad()
     def validate(self) -> float:
-        """The loss on pictures that are not trained on, always with the same noise and times."""
-        args, total, self.judged.training = self.args, 0.0, False
+        """The loss on pictures not trained on, always with the same noise and times."""
+        args, total = self.args, 0.0
         self.judged.eval()
         count, size = len(self.validation.images), min(128, len(self.validation.images))
         for step in range(count // size):
@@ -185,11 +186,14 @@ class Run:
         if not self.writes:
             return
         seconds = round(time.monotonic() - self.started, 2)
-        self.metrics.add(**dict(zip(COLUMNS, (self.step, rate, train_loss, *each, loss, seconds))))
+        row = (self.step, rate, train_loss, *each, loss, seconds)
+        self.metrics.add(**dict(zip(COLUMNS, row)))
         if better:
             self.save("best.pt")      # before checkpoint.pt, which says that it is there
         self.save("checkpoint.pt")
-        strip = self.painter.samples(STRIP, ROUGH, self.args.seed)     # (Q*5, ...)
+        self.judged.eval()
+        strip = self.painter.samples(STRIP, ROUGH._replace(
+            steps=min(ROUGH.steps, self.args.times)), self.args.seed)
         self.model.train()
         pictures.save_tiles(strip, STRIP // 2,
                             self.args.out_dir / "progress" / f"step_{self.step:06}.png")

@@ -46,7 +46,8 @@ class Schedule:
     """
 
     def __init__(self, alpha_bar: Tensor, times: Tensor | None = None,
-                 dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> None:
+                 dtype: torch.dtype = torch.float32,
+                 device: torch.device | str = "cpu") -> None:
         exact = alpha_bar.double().cpu()                               # (T,)
         before = torch.cat([torch.ones(1, dtype=torch.float64), exact])[:-1]
         if not (exact < before).all() or not (exact > 0).all():

@@ -59,8 +59,9 @@ def report(run: Run) -> None:
     path = console.from_here(out / "best.pt")
     best = checkpoint.load(path, NAME)
     checkpoint.restore(run.judged, best.get("ema", best["model"]), path)
-    few = 20 if run.args.quick else 50
-    sheet = run.painter.samples(SAMPLES, Sampling(steps=min(few, run.args.times)), run.args.seed)
+    run.judged.eval()
+    how = Sampling(steps=min(20 if run.args.quick else 50, run.args.times))
+    sheet = run.painter.samples(SAMPLES, how, run.args.seed)
     pictures.save_tiles(sheet, 10, out / "samples.png")
     pictures.draw_curves(run.metrics.path, out / "loss.png")
     print(f"validation loss {run.best:.4f}, with the weights of step {best['best_step']}")

@@ -32,8 +32,8 @@ def forward_process(painter: Painter, x: Tensor, seed: int) -> Tensor:     # (N,
     t = torch.linspace(0, len(s) - 1, MOMENTS).long()                  # (10,)
     x = x.repeat_interleave(MOMENTS, 0).to(painter.device)             # (10*N, C, H, W)
     noise = gaussian(x, torch.Generator().manual_seed(seed))
-    drowned = painter.diffusion.q_sample(x, t.repeat(len(x) // MOMENTS).to(painter.device), noise)
-    return painter.show(drowned)
+    moments = t.repeat(len(x) // MOMENTS).to(painter.device)
+    return painter.show(painter.diffusion.q_sample(x, moments, noise))
 
 
 def way_back(painter: Painter, how: Sampling, count: int, seed: int) -> Tensor:
@@ -48,7 +48,7 @@ def way_back(painter: Painter, how: Sampling, count: int, seed: int) -> Tensor:
 
 
 def samplers(painter: Painter, seed: int) -> Tensor:
-    """From one noise: DDIM in few steps to many, then DDPM in as many as there are, a row each."""
+    """From one noise: DDIM in one step to fifty, then DDPM, a row each."""
     noise, labels = painter.noise(SHOWN, seed), painter.labels(SHOWN)  # (10, C, H, W), (10,)
     times = painter.config["times"]
     ways = [Sampling(steps=steps) for steps in STEPS if steps <= times]
@@ -66,7 +66,8 @@ def guidance_sweep(painter: Painter, seed: int) -> Tensor:
 def draw_all(painter: Painter, args: object, seed: int, out: Path) -> list[str]:
     """Every figure that this model allows; gives their names."""
     steps = Sampling(steps=min(50, painter.config["times"]))
-    sheets = {"reverse.png": way_back(painter, steps, 3, seed), "samplers.png": samplers(painter, seed)}
+    sheets = {"reverse.png": way_back(painter, steps, 3, seed),
+              "samplers.png": samplers(painter, seed)}
     if painter.classes:
         sheets["guidance.png"] = guidance_sweep(painter, seed)
     name = args.data or painter.config["data"]
