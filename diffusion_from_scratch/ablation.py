@@ -1,11 +1,11 @@
 """What is each part of the recipe good for? Change one at a time, train again, measure digits.
 
     python ablation.py --steps 600                      # the table
-    python ablation.py --only "data in [0, 1]" nothing  # some of its rows
+    python ablation.py --only nothing from-0-to-1       # some of its rows
 
 Every row is trained from scratch with the same batches, and drawn with the same noise. The
-Fréchet distance is measured by the judge; real digits, as many, are the floor. For `no EMA`
-and `no clipping` nothing is trained again: they are other ways to draw with the first row's.
+Fréchet distance is measured by the judge; real digits, as many, are the floor. The last four
+rows train nothing: they are other ways to draw with the model in which nothing is changed.
 """
 
 # N pictures
@@ -29,17 +29,17 @@ from train import train
 BASE = "nothing"
 CHANGES = {   # what is changed, and the flags that do it
     BASE: [],
-    "x0 instead of v": ["--predict", "x0"],
-    "noise instead of v": ["--predict", "noise"],
-    "min-SNR, 5 at most": ["--gamma", "5"],
-    "linear schedule": ["--schedule", "linear"],
-    "200 times": ["--times", "200", "--schedule", "linear"],
-    "200 times, unscaled": ["--times", "200", "--schedule", "unscaled"],
-    "data in [0, 1]": ["--no-centre"],
+    "predict-x0": ["--predict", "x0"],
+    "predict-noise": ["--predict", "noise"],
+    "min-snr": ["--gamma", "5"],
+    "linear": ["--schedule", "linear"],
+    "200-times": ["--times", "200", "--schedule", "linear"],
+    "200-times-unscaled": ["--times", "200", "--schedule", "unscaled"],
+    "from-0-to-1": ["--no-centre"],
 }
-WAYS = {"no EMA": (True, Sampling()), "no clipping": (False, Sampling(clip=False)),
-        "DDIM, 10 steps": (False, Sampling(steps=10)),
-        "DDPM, 50 steps": (False, Sampling("ddpm", steps=50))}
+WAYS = {"no-ema": (True, Sampling()), "no-clipping": (False, Sampling(clip=False)),
+        "ddim-10-steps": (False, Sampling(steps=10)),
+        "ddpm-50-steps": (False, Sampling("ddpm", steps=50))}
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:

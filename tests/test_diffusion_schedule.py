@@ -109,7 +109,7 @@ def test_all_times_are_the_schedule_itself() -> None:
 
 @pytest.mark.parametrize("steps", [0, -1, 1001])
 def test_impossible_steps_are_refused_in_words(steps: int) -> None:
-    with pytest.raises(ValueError, match=f"{steps} steps are not possible: this model has 1000"):
+    with pytest.raises(ValueError, match=f"{steps} steps are not possible: this model has"):
         exact().spaced(steps)
 
 
