@@ -22,7 +22,7 @@ from console import positive_int
 NAME = "diffusion_from_scratch"      # whose checkpoints these are
 PRESETS = {
     # Pixels are taken in squares of 2×2: the costly first level has a quarter of the places.
-    "small": {"width": 64, "multipliers": [1, 2], "blocks": 1, "attention": [1], "patch": 2,
+    "small": {"width": 32, "multipliers": [1, 2], "blocks": 1, "attention": [1], "patch": 2,
               "dropout": 0.0},
     # Appendix B of the paper, for CIFAR-10.
     "paper": {"width": 128, "multipliers": [1, 2, 2, 2], "blocks": 2, "attention": [1],
@@ -139,7 +139,7 @@ class UNet(nn.Module):
     levels that have it. With classes, a label of `classes` means that none is told.
     """
 
-    def __init__(self, shape: tuple[int, int, int], width: int = 64,
+    def __init__(self, shape: tuple[int, int, int], width: int = 32,
                  multipliers: tuple[int, ...] = (1, 2), blocks: int = 1,
                  attention: tuple[int, ...] = (1,), patch: int = 2, classes: int = 0,
                  dropout: float = 0.0) -> None:
@@ -179,7 +179,8 @@ class UNet(nn.Module):
 
     def tell(self, t: Tensor, labels: Tensor | None) -> Tensor:        # (B,)
         """What every block is told of times and labels, each (B,)."""
-        told = self.time(time_features(t, self.width))                 # (B, F)
+        waves = time_features(t, self.width).to(self.time[0].weight.dtype)
+        told = self.time(waves)                                        # (B, F)
         if self.label is not None:
             none = torch.full_like(t, self.classes)                    # (B,)
             told = told + self.label(none if labels is None else labels)

@@ -10,10 +10,10 @@ from diffusion import PREDICTIONS
 from model import PRESETS, SETTINGS
 
 RECIPES = {
-    "digits": {"steps": 1500, "batch_size": 64, "lr": 2e-3, "flip": False},
-    "mnist": {"steps": 2500, "batch_size": 64, "lr": 2e-3, "flip": False},
-    "cifar10": {"steps": 20_000, "batch_size": 64, "lr": 1e-3, "flip": True},
-    "own": {"steps": 4000, "batch_size": 32, "lr": 1e-3, "flip": False},
+    "digits": {"width": 32, "steps": 1500, "batch_size": 32, "lr": 2e-3, "flip": False},
+    "mnist": {"width": 48, "steps": 2500, "batch_size": 64, "lr": 2e-3, "flip": False},
+    "cifar10": {"width": 64, "steps": 20_000, "batch_size": 64, "lr": 1e-3, "flip": True},
+    "own": {"width": 48, "steps": 4000, "batch_size": 32, "lr": 1e-3, "flip": False},
 }
 SHARED = {"schedule": "cosine", "predict": "v", "ema": 0.999, "warm_up": 100, "falls": True,
           "weight_decay": 0.01, "drop_labels": 0.1}
@@ -81,13 +81,12 @@ def set_defaults(args: argparse.Namespace, processes: int = 1) -> None:
     if args.image_size and args.data in NAMES:
         raise console.Refusal(f"{args.data} has pictures of one size: leave out --image-size, "
                               "which is for folders")
-    recipe = {**SHARED, **RECIPES.get(args.data, RECIPES["own"])}
-    network = PRESETS[args.preset]
+    recipe = {**PRESETS["small"], **SHARED, **RECIPES.get(args.data, RECIPES["own"])}
     if args.preset == "paper":
-        recipe |= {**PAPER, "flip": recipe["flip"]}
+        recipe |= {**PRESETS["paper"], **PAPER, "flip": recipe["flip"]}
     if args.quick:
-        recipe, network = recipe | QUICK, PRESETS["tiny"]
-    for name, value in {**network, **recipe}.items():
+        recipe |= {**PRESETS["tiny"], **QUICK}
+    for name, value in recipe.items():
         if getattr(args, name, None) is None:
             setattr(args, name, value)
     if args.batch_size < processes:

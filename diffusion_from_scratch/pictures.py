@@ -13,7 +13,7 @@ from torch import Tensor
 
 from schedule import NAMES, Schedule
 
-BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "0.6"   # for all eyes
+BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"   # told apart by all eyes
 ZOOM = 2             # screen pixels of a picture's pixel
 MOMENT = 60          # milliseconds of a picture of an animation; the last stays longer
 

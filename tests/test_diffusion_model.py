@@ -32,7 +32,7 @@ def pictures(count: int, shape: tuple[int, int, int] = (1, 9, 7)) -> Tensor:
 
 
 def times(*t: int) -> Tensor:
-    return torch.tensor(t)
+    return torch.tensor(t, dtype=torch.long)
 
 
 # ---------------------------------------------------------------- sizes and parameters

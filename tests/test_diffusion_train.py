@@ -183,7 +183,7 @@ def test_the_rate_rises_and_falls_and_the_papers_stays() -> None:
 def test_what_the_flags_leave_open_follows_from_preset_and_data() -> None:
     for name in ("digits", "mnist", "cifar10"):
         found = vars(chosen("--data", name))
-        wanted = {**options.SHARED, **options.RECIPES[name], **diffusion.model.PRESETS["small"]}
+        wanted = {**diffusion.model.PRESETS["small"], **options.SHARED, **options.RECIPES[name]}
         assert {key: found[key] for key in wanted} == wanted
     paper = chosen("--data", "cifar10", "--preset", "paper")
     assert (paper.steps, paper.lr, paper.ema, paper.predict, paper.schedule, paper.flip) == (
