@@ -8,7 +8,7 @@ Fréchet distance is measured by the judge; real digits, as many, are the floor.
 rows train nothing: they are other ways to draw with the model in which nothing is changed.
 """
 
-# N pictures
+# N pictures, F features
 
 import argparse
 import sys
@@ -37,9 +37,12 @@ CHANGES = {   # what is changed, and the flags that do it
     "200-times-unscaled": ["--times", "200", "--schedule", "unscaled"],
     "from-0-to-1": ["--no-centre"],
 }
-WAYS = {"no-ema": (True, Sampling()), "no-clipping": (False, Sampling(clip=False)),
-        "ddim-10-steps": (False, Sampling(steps=10)),
-        "ddpm-50-steps": (False, Sampling("ddpm", steps=50))}
+WAYS = {   # how else to draw with the first model; "last" are its weights without average
+    "no-ema": {"last": True},
+    "no-clipping": {"clip": False},
+    "ddim-10-steps": {"steps": 10},
+    "ddpm-50-steps": {"sampler": "ddpm"},
+}
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -48,14 +51,15 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     console.add_data_flags(parser, ("digits", "mnist"), default="digits")
     add("--steps", metavar="N", type=console.positive_int, help="of each training")
-    add("--count", metavar="N", type=console.positive_int, default=450,
-        help="digits to draw for a row (default: %(default)s)")
+    add("--count", metavar="N", type=console.positive_int,
+        help="digits to draw for a row (default: 450, in smoke runs 100)")
     add("--seed", metavar="N", type=console.seed, default=0, help="default: 0")
     add("--only", metavar="ROW", choices=(*CHANGES, *WAYS), nargs="+",
         default=[*CHANGES, *WAYS], help="rows of the table (default: all)")
     add("--quick", action="store_true", help="a smoke run: a small network, few steps")
     add("--debug", action="store_true", help="show the traceback of an error")
     args = parser.parse_args(argv)
+    args.count = args.count or (100 if args.quick else 450)
     if args.count < 100:
         parser.error("argument --count: a distance needs at least 100 pictures")
     return args
@@ -93,14 +97,14 @@ class Laboratory:
         """Draw, measure, and print."""
         how = how._replace(steps=min(how.steps, painter.config["times"]))
         drawn = painter.samples(self.args.count, how, self.args.seed)  # (N, 1, 28, 28)
-        features, answers = self.judge.judge(drawn)                    # (N, 64), (N,)
+        features, answers = self.judge.judge(drawn)                    # (N, F), (N,)
         right = (answers == painter.labels(len(drawn))).double().mean().item()
         print(f"| {name} | {frechet(features, self.real):.4f} | {right:.1%} |", flush=True)
 
     def floor(self) -> None:
         """The row of real digits."""
-        floor = spread_out(unseen(self.data), self.args.count)         # (N, 1, 28, 28)
-        features, _ = self.judge.judge(floor)                          # (N, 64), (N,)
+        floor = spread_out(unseen(self.data), self.args.count)
+        features, _ = self.judge.judge(as_floats(floor))               # (N, F), (N,)
         print(f"| real digits | {frechet(features, self.real):.4f} | |", flush=True)
 
 
@@ -123,10 +127,10 @@ def main(argv: list[str] | None = None) -> int:
             run.judged.eval()
             if name in args.only:
                 laboratory.row(name, run.painter, Sampling())
-    for name, (last, how) in WAYS.items():
-        if name in args.only:
-            network = first.model.eval() if last else first.judged
-            laboratory.row(name, Painter(network, first.config, first.device), how)
+    for name in [name for name in WAYS if name in args.only]:
+        way = {"last": False, **WAYS[name]}
+        network = first.model.eval() if way.pop("last") else first.judged
+        laboratory.row(name, Painter(network, first.config, first.device), Sampling(**way))
     return 0
 
 

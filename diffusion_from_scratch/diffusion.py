@@ -81,8 +81,8 @@ class Diffusion:
 
 
 def ddpm_step(s: Schedule, i: int, x: Tensor, x0: Tensor, fresh: Tensor,
-              variance: str = "posterior") -> Tensor:                  # (B, C, H, W)
-    """From place i of a schedule to the one before, if the picture were x0.
+              variance: str = "posterior") -> Tensor:
+    """From place i of a schedule to the one before, if the picture were x0; (B, C, H, W).
 
     The variance is that of q(x_{t-1}|x_t, x_0), right for one single picture, or β, right for
     pictures of pure noise. At place 0 the picture itself is reached: no noise is added.
@@ -93,7 +93,7 @@ def ddpm_step(s: Schedule, i: int, x: Tensor, x0: Tensor, fresh: Tensor,
 
 
 def ddim_step(s: Schedule, i: int, x: Tensor, x0: Tensor, fresh: Tensor,
-              eta: float = 0.0) -> Tensor:                             # (B, C, H, W)
+              eta: float = 0.0) -> Tensor:
     """The same with a share η of fresh noise; the rest is the noise that was there, less of it.
 
     η = 1 is `ddpm_step` with the posterior's variance; η = 0 draws nothing.
@@ -130,7 +130,7 @@ def gaussian(like: Tensor, generator: torch.Generator | None = None) -> Tensor:
 
 
 def guided(model: Network, x: Tensor, t: Tensor, labels: Tensor | None,
-           guidance: float) -> Tensor:                                 # (B, C, H, W)
+           guidance: float) -> Tensor:
     """The output for a label, pushed away from the one without: (1 + w) known - w unknown.
 
     Both are asked in one call. Needs labels if w is not 0.
@@ -149,10 +149,10 @@ def guided(model: Network, x: Tensor, t: Tensor, labels: Tensor | None,
 def denoise(model: Network, diffusion: Diffusion, x: Tensor, labels: Tensor | None = None,
             how: Sampling = DEFAULT, generator: torch.Generator | None = None,
             start: int | None = None, known: tuple[Tensor, Tensor] | None = None,
-            watch: Watcher | None = None) -> Tensor:                   # (B, C, H, W)
-    """Pictures from noise, step by step; from noised pictures if `start` says at which step.
+            watch: Watcher | None = None) -> Tensor:
+    """Pictures (B, C, H, W) from noise, step by step, or from noised ones: `start` says where.
 
-    `start` is a place of the spaced schedule, the last if it is not given. `known` are
+    `start` is a place of the spaced schedule, by default its last. `known` are
     pictures and a mask, 1 where they are to be kept. `watch` sees the place, the noised
     pictures, and what the network believes they are. Raises ValueError for impossible steps.
     """
@@ -177,7 +177,7 @@ def denoise(model: Network, diffusion: Diffusion, x: Tensor, labels: Tensor | No
 
 
 def keep_known(s: Schedule, i: int, x: Tensor, picture: Tensor, mask: Tensor,
-               generator: torch.Generator | None) -> Tensor:           # (B, C, H, W)
+               generator: torch.Generator | None) -> Tensor:
     """Where the mask is 1, the picture as it would be after this step, else what was drawn."""
     noise = gaussian(x, generator) if i else torch.zeros_like(x)
     there = s.before[i].sqrt() * picture + (1 - s.before[i]).sqrt() * noise

@@ -30,10 +30,10 @@ def as_floats(part: Part) -> Tensor:
     return part.images.float() / 255                                   # (N, 1, 28, 28)
 
 
-def spread_out(part: Part, count: int) -> Tensor:
-    """At most so many pictures of a part, taken evenly from all of it, from 0 to 1."""
-    places = torch.arange(min(count, len(part.images))) * len(part.images) // count
-    return as_floats(part.some(places))                                # (N, 1, 28, 28)
+def spread_out(part: Part, count: int) -> Part:
+    """At most so many pictures of a part, taken evenly from all of it."""
+    count = min(count, len(part.images))
+    return part.some(torch.arange(count) * len(part.images) // count)
 
 
 def accuracy(answers: Tensor, labels: Tensor | None) -> str:           # (N,)
@@ -47,21 +47,17 @@ def line(name: str, count: int, quality: Quality, right: str) -> str:
             f"{quality.recall:7.3f} {right:>9}")
 
 
-def say_quality(judge: Judge, drawn: Tensor, labels: Tensor | None, data: Data) -> float:
-    """The table of drawn digits (N, 1, 28, 28) and as many real ones; gives the distance."""
+def say_quality(judge: Judge, drawn: Tensor, labels: Tensor | None, data: Data) -> None:
+    """The table of drawn digits (N, 1, 28, 28), and of as many real ones."""
     real, _ = judge.judge(as_floats(data.test))                        # (N, F)
     features, answers = judge.judge(drawn)                             # (N, F), (N,)
-    others = unseen(data)
-    floor = spread_out(others, len(drawn))                             # (N, 1, 28, 28)
-    theirs, said = judge.judge(floor)                                  # (N, F), (N,)
-    places = torch.arange(len(floor)) * len(others.labels) // len(drawn)
-    mine = compare(features, real)
+    floor = spread_out(unseen(data), len(drawn))
+    theirs, said = judge.judge(as_floats(floor))                       # (N, F), (N,)
     print(f"{'against ' + format(len(real), ',') + ' test digits':24} {'count':>7} "
           f"{'distance':>9} {'precision':>10} {'recall':>7} {'as asked':>9}")
-    print(line("drawn", len(drawn), mine, accuracy(answers, labels)))
-    print(line("real, the floor", len(floor), compare(theirs, real),
-               accuracy(said, others.labels[places])))
-    return mine.distance
+    print(line("drawn", len(drawn), compare(features, real), accuracy(answers, labels)))
+    print(line("real, the floor", len(said), compare(theirs, real),
+               accuracy(said, floor.labels)))
 
 
 def say_memory(drawn: Tensor, data: Data) -> None:

@@ -11,8 +11,8 @@ from painter import Painter
 
 
 def blend(painter: Painter, x: Tensor, labels: Tensor | None, how: Sampling, frames: int,
-          strength: float, seed: int) -> Tensor:                       # (2, C, H, W)
-    """A row: one picture, what lies on the way to the other, the other (N, C, H, W).
+          strength: float, seed: int) -> Tensor:
+    """A row: one of two pictures (2, C, H, W), what lies between, the other (N, C, H, W).
 
     Both are noised with the same noise up to a share `strength` of the times, mixed, and
     denoised: what the noise has covered, the network decides anew. The first half of the way
@@ -47,8 +47,8 @@ def box_mask(x: Tensor, box: list[int] | None) -> Tensor:              # (N, C, 
 
 
 def repair(painter: Painter, x: Tensor, labels: Tensor | None, how: Sampling, mask: Tensor,
-           count: int, seed: int) -> Tensor:                           # (1, C, H, W)
-    """The picture, the picture with a hole, and several ways to fill it: (N, C, H, W)."""
+           count: int, seed: int) -> Tensor:
+    """The picture (1, C, H, W), with a hole, and several ways to fill it: (N, C, H, W)."""
     known = x.expand(count, *x.shape[1:]), mask.expand(count, *mask.shape[1:])
     told = None if labels is None else labels.expand(count)
     filled = painter.paint(painter.noise(count, seed), told, how, seed, known=known)

@@ -186,9 +186,11 @@ class UNet(nn.Module):
             told = told + self.label(none if labels is None else labels)
         return F.silu(told)                                            # (B, F)
 
-    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Whatever it was trained to predict of pictures (B, C, H, W) at times (B,)."""
-        told, (height, width) = self.tell(t, labels), x.shape[2:]      # (B, F), (2,)
+    def forward(self, x: Tensor, t: Tensor,
+                labels: Tensor | None = None) -> Tensor:               # (B, C, H, W)
+        """Whatever it was trained to predict of pictures at times and labels, each (B,)."""
+        height, width = x.shape[2:]
+        told = self.tell(t, labels)                                    # (B, F)
         x = F.pad(x, (0, -width % self.patch, 0, -height % self.patch))
         h = self.first(F.pixel_unshuffle(x, self.patch))               # (B, M, D, E)
         kept = [h]

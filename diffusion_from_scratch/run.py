@@ -27,7 +27,7 @@ COLUMNS = ["step", "rate", "train_loss", *(f"loss_{quarter}" for quarter in rang
            "validation_loss", "seconds"]
 VALIDATED = 512      # pictures at most
 STRIP = 20           # pictures of a strip of samples
-ROUGH = Sampling(steps=20)
+ROUGH = 20           # steps in which they are drawn
 
 
 def configure(args: argparse.Namespace, data: Data) -> dict:
@@ -174,6 +174,14 @@ class Run:
         self.model.train()
         return total / (count // size)
 
+    def sheet(self, count: int, steps: int) -> Tensor:
+        """Samples in so many steps, or as many as there are: (count, C, H, W)."""
+        self.judged.eval()
+        how = Sampling(steps=min(steps, self.args.times))
+        drawn = self.painter.samples(count, how, self.args.seed)
+        self.model.train()
+        return drawn
+
     def finish_interval(self) -> None:
         """Validate, write a row, the checkpoints and a strip of samples; print a line."""
         loss, rate = self.validate(), self.optimizer.param_groups[0]["lr"]
@@ -191,11 +199,7 @@ class Run:
         if better:
             self.save("best.pt")      # before checkpoint.pt, which says that it is there
         self.save("checkpoint.pt")
-        self.judged.eval()
-        strip = self.painter.samples(STRIP, ROUGH._replace(
-            steps=min(ROUGH.steps, self.args.times)), self.args.seed)
-        self.model.train()
-        pictures.save_tiles(strip, STRIP // 2,
-                            self.args.out_dir / "progress" / f"step_{self.step:06}.png")
+        path = self.args.out_dir / "progress" / f"step_{self.step:06}.png"
+        pictures.save_tiles(self.sheet(STRIP, ROUGH), STRIP // 2, path)
         print(f"{self.step:7} {rate:8.1e} {train_loss:11.4f} {loss:16.4f}  "
               f"{' '.join(f'{value:.4f}' for value in each)} {seconds:6.0f} s", flush=True)

@@ -22,7 +22,6 @@ import optimization
 import options
 import pictures
 from data import QUICK, Data, load
-from diffusion import Sampling
 from model import NAME
 from run import Run
 
@@ -59,10 +58,8 @@ def report(run: Run) -> None:
     path = console.from_here(out / "best.pt")
     best = checkpoint.load(path, NAME)
     checkpoint.restore(run.judged, best.get("ema", best["model"]), path)
-    run.judged.eval()
-    how = Sampling(steps=min(20 if run.args.quick else 50, run.args.times))
-    sheet = run.painter.samples(SAMPLES, how, run.args.seed)
-    pictures.save_tiles(sheet, 10, out / "samples.png")
+    steps = 20 if run.args.quick else 50
+    pictures.save_tiles(run.sheet(SAMPLES, steps), 10, out / "samples.png")
     pictures.draw_curves(run.metrics.path, out / "loss.png")
     print(f"validation loss {run.best:.4f}, with the weights of step {best['best_step']}")
     print("wrote best.pt, checkpoint.pt, loss.png, metrics.csv, progress, samples.png")

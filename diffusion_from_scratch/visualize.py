@@ -26,8 +26,8 @@ GUIDANCE = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 STEPS = (1, 2, 5, 10, 20, 50)
 
 
-def forward_process(painter: Painter, x: Tensor, seed: int) -> Tensor:     # (N, C, H, W)
-    """Each picture at ten times, a row each, with one noise: pictures from 0 to 1."""
+def forward_process(painter: Painter, x: Tensor, seed: int) -> Tensor:
+    """Each picture (N, C, H, W) at ten times, a row each: pictures from 0 to 1."""
     s = painter.diffusion.schedule
     t = torch.linspace(0, len(s) - 1, MOMENTS).long()                  # (10,)
     x = x.repeat_interleave(MOMENTS, 0).to(painter.device)             # (10*N, C, H, W)

@@ -34,7 +34,7 @@ def few() -> Iterator[Data]:
         patch.setattr(training, "load", lambda *_: data)
         patch.setattr(training, "report", lambda *_: None)
         patch.setattr(runs, "STRIP", 4)
-        patch.setattr(runs, "ROUGH", diffusion.diffusion.Sampling(steps=2))
+        patch.setattr(runs, "ROUGH", 2)
         yield data
 
 
