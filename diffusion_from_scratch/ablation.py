@@ -76,6 +76,13 @@ def settings(flags: list[str], args: argparse.Namespace, folder: str) -> argpars
     return mine
 
 
+class Silent(Run):
+    """A run of which only the weights are of interest."""
+
+    def show(self, row: tuple[float, ...]) -> None:
+        """Print and draw nothing."""
+
+
 class Laboratory:
     """Trains with flags on the same data, and measures what is drawn."""
 
@@ -89,7 +96,7 @@ class Laboratory:
     def trained(self, flags: list[str], stop: console.Stop) -> Run:
         """A finished run that leaves nothing behind; it was stopped if somebody asked."""
         with tempfile.TemporaryDirectory() as folder:
-            run = Run(settings(flags, self.args, folder), self.data, self.device)
+            run = Silent(settings(flags, self.args, folder), self.data, self.device)
             train(run, stop)
         return run
 

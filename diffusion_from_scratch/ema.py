@@ -25,7 +25,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Move towards the weights as they are after step 0, 1, …"""
+        """Move towards the weights as they are after step 0, 1 and so on."""
         pairs = zip(self.model.state_dict().values(), model.state_dict().values())
         ours, theirs = (list(tensors) for tensors in zip(*pairs))
         torch._foreach_lerp_(ours, theirs, 1 - decay_at(step, self.decay))

@@ -5,7 +5,7 @@
     python evaluate.py --guidance 1                    # what guidance buys, and what it costs
 """
 
-# N pictures, F features
+# N drawn pictures, K real ones, F features
 
 import argparse
 import sys
@@ -49,10 +49,10 @@ def line(name: str, count: int, quality: Quality, right: str) -> str:
 
 def say_quality(judge: Judge, drawn: Tensor, labels: Tensor | None, data: Data) -> None:
     """The table of drawn digits (N, 1, 28, 28), and of as many real ones."""
-    real, _ = judge.judge(as_floats(data.test))                        # (N, F)
+    real, _ = judge.judge(as_floats(data.test))                        # (K, F), (K,)
     features, answers = judge.judge(drawn)                             # (N, F), (N,)
     floor = spread_out(unseen(data), len(drawn))
-    theirs, said = judge.judge(as_floats(floor))                       # (N, F), (N,)
+    theirs, said = judge.judge(as_floats(floor))
     print(f"{'against ' + format(len(real), ',') + ' test digits':24} {'count':>7} "
           f"{'distance':>9} {'precision':>10} {'recall':>7} {'as asked':>9}")
     print(line("drawn", len(drawn), compare(features, real), accuracy(answers, labels)))

@@ -38,8 +38,8 @@ class Film:
         self.painter, self.every, self.count = painter, max(1, how.steps // FRAMES), count
         self.frames: list[Tensor] = []
 
-    def watch(self, i: int, x: Tensor, x0: Tensor) -> None:            # (N, C, H, W)
-        """Keep the noised pictures of every so many steps."""
+    def watch(self, i: int, x: Tensor, x0: Tensor) -> None:
+        """Keep the noised pictures (N, C, H, W) of every so many steps."""
         if i % self.every == 0:
             self.frames.append(self.painter.show(x[: self.count]))
 

@@ -12,7 +12,7 @@ from painter import Painter
 
 def blend(painter: Painter, x: Tensor, labels: Tensor | None, how: Sampling, frames: int,
           strength: float, seed: int) -> Tensor:
-    """A row: one of two pictures (2, C, H, W), what lies between, the other (N, C, H, W).
+    """A row: one of two pictures (2, C, H, W), what lies between, the other (N+2, C, H, W).
 
     Both are noised with the same noise up to a share `strength` of the times, mixed, and
     denoised: what the noise has covered, the network decides anew. The first half of the way
@@ -28,7 +28,7 @@ def blend(painter: Painter, x: Tensor, labels: Tensor | None, how: Sampling, fra
     told = None if labels is None else labels[(share.flatten() > 0.5).long()]
     between = painter.paint(mixed, told, how, seed, start)             # (N, C, H, W)
     ends = painter.show(x)                                             # (2, C, H, W)
-    return torch.cat([ends[:1], between, ends[1:]])                    # (N, C, H, W)
+    return torch.cat([ends[:1], between, ends[1:]])                    # (N+2, C, H, W)
 
 
 def box_mask(x: Tensor, box: list[int] | None) -> Tensor:              # (N, C, H, W)

@@ -33,13 +33,18 @@ PRESETS = {
 }
 SETTINGS = ("width", "multipliers", "blocks", "attention", "patch", "dropout")
 ONCE = ("time", "label", "first", "last_norm", "last")    # the parts that come only once
-MOST_GROUPS = 32
+MOST_GROUPS, LEAST_CHANNELS = 32, 4  # of a normalisation; the paper has 32 groups of 4 or 8
 EPSILON = 1e-6                       # of every normalisation, as the authors have it
 
 
 def groups(channels: int) -> int:
-    """Into how many groups a normalisation takes channels: the largest divisor up to 32."""
-    return max(n for n in range(1, MOST_GROUPS + 1) if channels % n == 0)
+    """Into how many groups a normalisation takes channels: the largest divisor up to 32.
+
+    A group has four channels or more. Of a channel alone, normalisation would take away what
+    the block was told of time and label: it is the same number at all places.
+    """
+    most = max(1, min(MOST_GROUPS, channels // LEAST_CHANNELS))
+    return max(n for n in range(1, most + 1) if channels % n == 0)
 
 
 def norm(channels: int) -> nn.GroupNorm:
@@ -199,7 +204,7 @@ class UNet(nn.Module):
             if number % self.blocks == 0 and number < len(self.down):
                 kept.append(h := self.halvings[number // self.blocks - 1](h))
         resolve, attend, finish = self.middle
-        h = finish(attend(resolve(h, told)), told)                     # (B, M, D, E)
+        h = finish(attend(resolve(h, told)), told)
         for number, (resolve, attend) in enumerate(self.up, start=1):
             h = attend(resolve(torch.cat([h, kept.pop()], dim=1), told))
             if number % (self.blocks + 1) == 0 and kept:

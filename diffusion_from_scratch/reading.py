@@ -127,7 +127,7 @@ def read_classes(folder: Path, side: int | None,
         common = ", ".join(size for size, _ in sizes.most_common(3))
         raise Refusal(f"the pictures in {from_here(folder)} have {len(sizes)} different sizes "
                       f"({common} …): make them one with --image-size N")
-    images = torch.stack([picture for picture, _ in unique.values()])  # (N, 3, H, W)
+    images = torch.stack([picture for picture, _ in unique.values()])
     if (images == images[:, :1]).all():
         images = images[:, :1].contiguous()    # grey: one channel says it all
     return classes, images, torch.tensor([label for _, label in unique.values()])

@@ -183,7 +183,7 @@ class Run:
         return drawn
 
     def finish_interval(self) -> None:
-        """Validate, write a row, the checkpoints and a strip of samples; print a line."""
+        """Validate, write a row and the checkpoints, and show both."""
         loss, rate = self.validate(), self.optimizer.param_groups[0]["lr"]
         train_loss = sum(self.sums) / max(sum(self.counts), 1)
         each = [total / max(count, 1) for total, count in zip(self.sums, self.counts)]
@@ -199,7 +199,12 @@ class Run:
         if better:
             self.save("best.pt")      # before checkpoint.pt, which says that it is there
         self.save("checkpoint.pt")
+        self.show(row)
+
+    def show(self, row: tuple[float, ...]) -> None:
+        """Print a row of the metrics, and draw what the run can do by now."""
         path = self.args.out_dir / "progress" / f"step_{self.step:06}.png"
         pictures.save_tiles(self.sheet(STRIP, ROUGH), STRIP // 2, path)
-        print(f"{self.step:7} {rate:8.1e} {train_loss:11.4f} {loss:16.4f}  "
-              f"{' '.join(f'{value:.4f}' for value in each)} {seconds:6.0f} s", flush=True)
+        step, rate, train_loss, *quarters, loss, seconds = row
+        print(f"{step:7} {rate:8.1e} {train_loss:11.4f} {loss:16.4f}  "
+              f"{' '.join(f'{value:.4f}' for value in quarters)} {seconds:6.0f} s", flush=True)

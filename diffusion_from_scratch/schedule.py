@@ -74,7 +74,8 @@ class Schedule:
     def named(cls, name: str, times: int = 1000, dtype: torch.dtype = torch.float32,
               device: torch.device | str = "cpu") -> "Schedule":
         """The schedule with this name: see `betas`."""
-        return cls((1 - betas(name, times)).cumprod(0), None, dtype, device)    # (1, 2)
+        kept = 1 - betas(name, times)                                  # (T,)  (1)
+        return cls(kept.cumprod(0), None, dtype, device)    # (2)
 
     @property
     def drowns(self) -> bool:

@@ -95,6 +95,8 @@ MUTANTS = [
            UNET_TESTS),
     Mutant(f"{PAINTER}/model.py", "self.conv2 = quiet(nn.Conv2d(after, after, 3, padding=1))",
            "self.conv2 = nn.Conv2d(after, after, 3, padding=1)", UNET_TESTS),
+    Mutant(f"{PAINTER}/model.py", "min(MOST_GROUPS, channels // LEAST_CHANNELS)",
+           "MOST_GROUPS", UNET_TESTS),
     Mutant(f"{PAINTER}/model.py", "/ max(half - 1, 1)", "/ half", UNET_TESTS),
     # diffusion: training, painting, measuring
     Mutant(f"{PAINTER}/ema.py", "1 - decay_at(step, self.decay)", "1 - self.decay",

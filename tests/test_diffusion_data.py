@@ -183,7 +183,8 @@ def test_pictures_of_all_kinds_become_colours(mode: str, tmp_path: Path) -> None
     image.save(path)
     found = reading.read(path)
     assert found.shape == (3, 8, 10) and found.dtype == torch.uint8
-    assert mode == "1" or (found.float() - 200).abs().max() <= 3
+    apart = (found.float() - 200).abs().max()      # of a palette's nearest colours: up to 51
+    assert apart <= {"P": 51, "1": 200}.get(mode, 3)
 
 
 def test_what_is_transparent_is_white_before_it_is_scaled(tmp_path: Path) -> None:
@@ -191,7 +192,7 @@ def test_what_is_transparent_is_white_before_it_is_scaled(tmp_path: Path) -> Non
     pixels[2:6, 2:6] = (255, 0, 0, 255)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     found = reading.read(tmp_path / "a.png", (4, 4))
-    assert (found[0] > 200).all() and found[:, 0, 0].tolist() == [255, 255, 255]
+    assert (found[0] > 200).all() and (found[:, 0, 0] > 200).all() and found[1, 1, 1] < 60
 
 
 def test_the_middle_is_kept_and_turned_upright(tmp_path: Path) -> None:

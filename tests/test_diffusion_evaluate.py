@@ -56,7 +56,7 @@ def test_precision_and_recall_tell_what_is_wrong() -> None:
     same = measures.compare(cloud(800, 2, 1), real)
     assert same.precision > 0.9 and same.recall > 0.9
     narrow = measures.compare(0.1 * cloud(800, 2, 1), real)
-    assert narrow.precision == 1 and narrow.recall < 0.3
+    assert narrow.precision > 0.99 and narrow.recall < 0.3
     wide = measures.compare(5 * cloud(800, 2, 1), real)
     assert wide.precision < 0.3 and wide.recall > narrow.recall
     few = real[:20].repeat(40, 1) + 1e-3 * cloud(800, 2, 2)            # learned by heart

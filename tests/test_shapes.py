@@ -43,7 +43,9 @@ EXTRA = {
         ("inference", "--checkpoint {out}/v/best.npz --csv {table}"),
     ],
     "diffusion_from_scratch": [
-        ("train", "--quick --no-labels --flip --steps 3 --out-dir {out}/r"),
+        ("train", "--quick --no-labels --flip --predict noise --gamma 5 --steps 3 --out-dir "
+                  "{out}/r"),
+        ("inference", "--checkpoint {best} --out {out} --label 3 --steps 3"),
         ("inference", "--checkpoint {best} --out {out} --interpolate 0 1 --steps 3"),
         ("inference", "--checkpoint {best} --out {out} --inpaint {picture} --steps 3"),
         ("inference", "--checkpoint {best} --out {out} --grid --guidance 1 --steps 3 --gif"),
