@@ -51,7 +51,7 @@ EXTRA = {
         ("inference", "--checkpoint {best} --out {out} --grid --guidance 1 --steps 3 --gif"),
         ("inference", "--checkpoint {best} --out {out} --sampler ddpm --steps 3"),
         ("evaluate", "--checkpoint {best} --count 100 --steps 2"),
-        ("ablation", "--quick --steps 2 --count 100 --only predict-noise"),
+        ("ablation", "--quick --steps 2 --count 100 --only predict-x0"),
     ],
     "gpt2_from_scratch": [
         ("inference", "--checkpoint {best} --prompt T What.is.this --count 2 --tokens 9 "

@@ -23,7 +23,7 @@ from support import load
 diffusion = load("diffusion_from_scratch")
 BATCH, ROUNDS, SHAPE = 64, 7, (1, 28, 28)
 PEER = {"dim": 32, "dim_mults": (1, 2, 4), "channels": 1}
-OURS = {"width": 32, "multipliers": (1, 2, 4), "blocks": 1, "attention": (2,), "patch": 1}
+OURS = {"width": 38, "multipliers": (1, 2, 3), "blocks": 1, "attention": (2,), "patch": 1}
 
 
 def size_of(model: nn.Module) -> tuple[int, float]:
