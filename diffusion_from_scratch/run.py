@@ -27,7 +27,7 @@ COLUMNS = ["step", "rate", "train_loss", *(f"loss_{quarter}" for quarter in rang
            "validation_loss", "seconds"]
 VALIDATED = 512      # pictures at most
 STRIP = 20           # pictures of a strip of samples
-ROUGH = 20           # steps in which they are drawn
+ROUGH = 10           # steps in which they are drawn
 
 
 def configure(args: argparse.Namespace, data: Data) -> dict:

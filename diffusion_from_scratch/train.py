@@ -58,7 +58,7 @@ def report(run: Run) -> None:
     path = console.from_here(out / "best.pt")
     best = checkpoint.load(path, NAME)
     checkpoint.restore(run.judged, best.get("ema", best["model"]), path)
-    steps = 20 if run.args.quick else 50
+    steps = 10 if run.args.quick else 50
     pictures.save_tiles(run.sheet(SAMPLES, steps), 10, out / "samples.png")
     pictures.draw_curves(run.metrics.path, out / "loss.png")
     print(f"validation loss {run.best:.4f}, with the weights of step {best['best_step']}")
