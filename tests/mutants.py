@@ -66,7 +66,61 @@ BOUND_TESTS, CREATURE_TESTS = "test_vae_model.py", "test_vae_creatures.py"
 INTEGRAL_TESTS, SPRITE_TESTS = "test_vae_likelihood.py", "test_vae_data.py"
 WINGS_TESTS, PRICE_TESTS = "test_vae_inference.py", "test_vae_train.py"
 
+PAINTER = "diffusion_from_scratch"
+STEP_TESTS, UNET_TESTS = "test_diffusion_samplers.py", "test_diffusion_model.py"
+BETA_TESTS, NOISE_TESTS = "test_diffusion_schedule.py", "test_diffusion_train.py"
+RANK_TESTS, GUIDED_TESTS = "test_diffusion_refusals.py", "test_diffusion_inference.py"
+JUDGE_TESTS, MIXED_TESTS = "test_diffusion_evaluate.py", "test_diffusion_data.py"
+
 MUTANTS = [
+    # diffusion: schedules, steps, and the network
+    Mutant(f"{PAINTER}/schedule.py", "torch.arange(1, steps + 1) * len(self) // steps - 1",
+           "torch.arange(steps) * len(self) // steps", BETA_TESTS),
+    Mutant(f"{PAINTER}/schedule.py", "keep((1 - exact).sqrt())", "(1 - keep(exact)).sqrt()",
+           BETA_TESTS),
+    Mutant(f"{PAINTER}/diffusion.py", "spread[i].sqrt() * fresh if i else mean",
+           "spread[i].sqrt() * fresh", STEP_TESTS),
+    Mutant(f"{PAINTER}/diffusion.py", "* noise - at(s.noise, t, x0) * x0",
+           "* noise + at(s.noise, t, x0) * x0", STEP_TESTS),
+    Mutant(f"{PAINTER}/diffusion.py", "(1 - s.before[i] - spread)", "(1 - s.before[i])",
+           STEP_TESTS),
+    Mutant(f"{PAINTER}/diffusion.py", "\"v\": snr + 1}", "\"v\": snr}", STEP_TESTS),
+    Mutant(f"{PAINTER}/diffusion.py", "            x0 = x0.clamp(-1, 1)\n",
+           "            x0.clamp(-1, 1)\n", STEP_TESTS),
+    Mutant(f"{PAINTER}/diffusion.py", "(1 + guidance) * known - guidance",
+           "guidance * known + (1 - guidance)", GUIDED_TESTS),
+    Mutant(f"{PAINTER}/diffusion.py", "torch.where(mask > 0, there, x)",
+           "torch.where(mask > 0, x, there)", GUIDED_TESTS),
+    Mutant(f"{PAINTER}/model.py", "(width % 2, 1, height % 2, 1)", "(1, 1, 1, 1)",
+           UNET_TESTS),
+    Mutant(f"{PAINTER}/model.py", "self.conv2 = quiet(nn.Conv2d(after, after, 3, padding=1))",
+           "self.conv2 = nn.Conv2d(after, after, 3, padding=1)", UNET_TESTS),
+    Mutant(f"{PAINTER}/model.py", "min(MOST_GROUPS, channels // LEAST_CHANNELS)",
+           "MOST_GROUPS", UNET_TESTS),
+    Mutant(f"{PAINTER}/model.py", "/ max(half - 1, 1)", "/ half", UNET_TESTS),
+    # diffusion: training, painting, measuring
+    Mutant(f"{PAINTER}/ema.py", "1 - decay_at(step, self.decay)", "1 - self.decay",
+           NOISE_TESTS),
+    Mutant(f"{PAINTER}/batches.py", "masked_fill(without, classes)", "masked_fill(without, 0)",
+           NOISE_TESTS),
+    Mutant(f"{PAINTER}/batches.py", "(seed + 1) * SEEDS**2 + step)", "(seed + 1) * SEEDS**2)",
+           NOISE_TESTS),
+    Mutant(f"{PAINTER}/run.py",
+           "            checkpoint.restore(self.average.model, saved[\"ema\"], path)\n", "",
+           NOISE_TESTS),
+    Mutant(f"{PAINTER}/train.py", "losses.sum() * ranks / args.batch_size", "losses.mean()",
+           RANK_TESTS),
+    Mutant(f"{PAINTER}/painter.py", "weights = contents[\"model\"] if last else",
+           "weights = contents[\"model\"] if not last else", GUIDED_TESTS),
+    Mutant(f"{PAINTER}/mixing.py", "int(strength * len(s))", "int(strength * len(s)) + 1",
+           GUIDED_TESTS),
+    Mutant(f"{PAINTER}/measures.py", "kthvalue(NEIGHBOURS + 1)", "kthvalue(NEIGHBOURS)",
+           JUDGE_TESTS),
+    Mutant(f"{PAINTER}/measures.py", "cov_b.trace() - 2 * cross", "cov_b.trace() - cross",
+           JUDGE_TESTS),
+    Mutant(f"{PAINTER}/judge.py", "!= HASH:", "== \"\":", JUDGE_TESTS),
+    Mutant(f"{PAINTER}/reading.py", "Image.alpha_composite(white, image.convert(\"RGBA\"))",
+           "image", MIXED_TESTS),
     # vae: the bound, its networks, and log p(x)
     Mutant(f"{CODER}/distributions.py", "mean**2 + logvar.exp() - 1 - logvar",
            "mean**2 + logvar.exp() - 1 + logvar", BOUND_TESTS),
