@@ -1,6 +1,6 @@
 """The batches of a step: windows of the text, drawn by the seed and the number of the step.
 
-The tokens lie in a file and are read where a window is, so a text may be larger than memory.
+The tokens lie in a file and are read where a window is, so processes share one copy of them.
 """
 
 # N tokens of the text, B windows, T tokens of a window
@@ -20,7 +20,7 @@ def store(tokens: list[int], path: Path) -> None:
     """Write tokens into a file whole or not at all, each in two bytes if that will do."""
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:
-        np.save(file, np.array(tokens, np.min_scalar_type(max(2**8, *tokens))))
+        np.save(file, np.array(tokens, np.min_scalar_type(max(2**8, max(tokens, default=0)))))
     os.replace(partial, path)
 
 

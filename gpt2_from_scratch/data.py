@@ -62,11 +62,17 @@ def load(name: str, data_dir: Path) -> Data:
 
 
 def read(path: Path) -> str:
-    """The text of a file, its lines ended as in Unix. Raises Refusal if it is no UTF-8."""
+    """The text of a file. Raises Refusal if it cannot be read or is none."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        return as_text(path.read_bytes(), path)
     except OSError as error:
         raise Refusal(f"{path} cannot be read ({error.strerror}): name another") from None
+
+
+def as_text(content: bytes, path: Path | str) -> str:
+    """Bytes as text, lines ended as in Unix. Raises Refusal, with the path, for others."""
+    try:
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise Refusal(f"{path} is no text: byte {error.start:,} is not UTF-8, so save it as "
                       "UTF-8") from None

@@ -35,7 +35,7 @@ def share(text: str) -> float:
 def write(reader: Reader, prompts: list[str], args: argparse.Namespace) -> None:
     """Print how each prompt goes on: one alone while it is written, several one by one."""
     sampling = Sampling(args.temperature, args.top_k, args.top_p, args.repetition_penalty)
-    stop = None if args.stop is None else reader.one_token(args.stop)
+    stop = None if args.stop is None else reader.one_token(printable(args.stop))
     prompts = [prompt for prompt in prompts for _ in range(args.count)]
     steps = reader.write(prompts, args.tokens, sampling, args.seed, stop)
     if len(prompts) == 1 and not args.json:

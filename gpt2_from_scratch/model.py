@@ -142,7 +142,8 @@ class GPT(nn.Module):
 
         Positions are half as large as tokens there (nanoGPT and transformers have 0.02 for
         both). What is added to the sum, twice a block, is divided by √(2L), so that the sum
-        does not grow with the number of blocks: section 2.3 of the paper.
+        does not grow with the number of blocks: section 2.3 of the paper; the released code
+        leaves that out.
         """
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):

@@ -11,8 +11,8 @@ from model import SIZES
 
 PRESETS = {
     # For two cores and minutes; the numbers were found on the validation part of Shakespeare.
-    "small": {**SIZES["small"], "vocabulary": 1024, "dropout": 0.1, "bias": False,
-              "steps": 4500, "batch_size": 12, "accumulate": 1, "lr": 3e-3, "floor": 0.0,
+    "small": {**SIZES["small"], "vocabulary": 1024, "dropout": 0.0, "bias": False,
+              "steps": 7000, "batch_size": 12, "accumulate": 1, "lr": 3e-3, "floor": 0.0,
               "warm_up": 100, "beta2": 0.99, "patience": 5},
     # nanoGPT's recipe of a GPU and minutes; a token is a byte.
     "shakespeare-gpu": {**SIZES["shakespeare-gpu"], "vocabulary": 256, "dropout": 0.2,
@@ -21,10 +21,13 @@ PRESETS = {
     # nanoGPT's recipe to repeat GPT-2 on eight GPUs and days; the paper does not tell its own.
     "gpt2": {**SIZES["gpt2"], "vocabulary": 50257, "dropout": 0.0, "bias": False,
              "steps": 600_000, "batch_size": 480, "accumulate": 5, "lr": 6e-4, "floor": 0.1,
-             "warm_up": 2000, "beta2": 0.95, "patience": 20},
+             "warm_up": 2000, "beta2": 0.95, "patience": 20,
+             "log_every": 2000},
 }
 FINE_TUNING = {"dropout": 0.1, "bias": True, "steps": 200, "batch_size": 8, "accumulate": 8,
                "lr": 3e-5, "floor": 1.0, "warm_up": 10, "beta2": 0.99, "patience": 5}
+# Of `small` where a text is so short that it is read thirty times, and learned by heart else.
+SHORT = {"python-docs": {"dropout": 0.1, "steps": 4500}}
 LINES = 15           # evaluations of a run
 OF_WEIGHTS = ("vocabulary", "layers", "heads", "channels", "bias")    # what --init brings along
 # Kept by --resume: they make the model, the data or their order.
@@ -74,15 +77,24 @@ def parse(argv: list[str] | None, folder: str) -> tuple[argparse.Namespace, dict
     return checkpoint.read_options(parser(), argv, folder, FIXED)
 
 
+def refuse_what_is_given(args: argparse.Namespace) -> None:
+    """Raises Refusal where a shape was typed that weights or tokenizer have themselves."""
+    for source, names in ((args.init, OF_WEIGHTS), (args.tokenizer, OF_WEIGHTS[:1])):
+        for name in names if source is not None else ():
+            if getattr(args, name) is not None:
+                raise console.Refusal(f"{source} says what its {name} is: leave --{name} out")
+
+
 def set_defaults(args: argparse.Namespace, processes: int = 1) -> None:
     """What the flags leave open follows from the preset. Raises Refusal if it cannot be."""
-    if args.init and args.resume is None:
-        if typed := [name for name in OF_WEIGHTS if getattr(args, name) is not None]:
-            raise console.Refusal(f"the weights of {args.init} have a {typed[0]} of their own: "
-                                  f"leave --{typed[0]} out")
-    recipe = {**PRESETS[args.preset], **(FINE_TUNING if args.init else {})}
+    if args.resume is None:
+        refuse_what_is_given(args)
+    short = SHORT.get(args.data, {}) if args.preset == "small" else {}
+    recipe = {**PRESETS[args.preset], **(short if args.init is None else FINE_TUNING)}
     if args.quick:
         recipe |= {**SIZES["tiny"], "steps": 40, "warm_up": 10, "patience": 40}
+    steps = args.steps or recipe["steps"]        # a short run has to reach its rate as well
+    recipe["warm_up"] = min(recipe["warm_up"], -(-steps // 4))
     for name, value in recipe.items():
         if getattr(args, name) is None:
             setattr(args, name, value)
@@ -92,6 +104,9 @@ def set_defaults(args: argparse.Namespace, processes: int = 1) -> None:
     if args.vocabulary < 256:
         raise console.Refusal(f"a vocabulary of {args.vocabulary} cannot name all bytes: use "
                               "256 or more")
+    if args.floor > 1:
+        raise console.Refusal(f"a floor of {args.floor:g} is above the highest rate: use 1 or "
+                              "less")
     if args.batch_size < args.accumulate * processes:
         raise console.Refusal(f"{args.batch_size} windows cannot be shared among {processes} "
                               f"processes with {args.accumulate} parts each: use a larger "

@@ -101,7 +101,7 @@ def lay_out(tokens: list[str], width: int) -> list[tuple[int, int, int, str]]:
 def draw_surprise(tokens: list[str], losses: list[float], most: float, path: Path) -> None:
     """A text in which every token but the first is the redder, the less it was expected.
 
-    White is no surprise, and the strongest red are `most` nats.
+    White is no surprise, and the strongest red are `most` nats. Of the first nothing is known.
     """
     pieces = lay_out(tokens, WIDTH)
     lines, reds = pieces[-1][1] + 1, matplotlib.colormaps["Reds"]
@@ -109,8 +109,8 @@ def draw_surprise(tokens: list[str], losses: list[float], most: float, path: Pat
     axis = figure.add_axes((0, 0, 1, 1))
     axis.set(xlim=(0, WIDTH), ylim=(lines, -2))
     axis.axis("off")
-    axis.text(0.5, -1, f"white: expected; reddest: a surprise of {most:.1f} nats or more",
-              family="monospace", fontsize=SIZE, va="center", color="grey")
+    axis.text(0.5, -1, f"white: expected; reddest: a surprise of {most:.1f} nats or more; "
+              "grey: the first", family="monospace", fontsize=SIZE, va="center", color="grey")
     for number, line, column, text in pieces:
         strength = min(losses[number - 1] / most, 1) if number else None
         colour = "lightgrey" if strength is None else reds(0.9 * strength)

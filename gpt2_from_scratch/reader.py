@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from console import Refusal
+from data import as_text
 from generate import Sampling, generate
 from model import GPT
 from tokenizer import Tokenizer
@@ -101,8 +102,9 @@ def judge(reader: Reader, text: str, stride: int | None = None) -> dict:
     """How surprised a model is at a text, in the units in which people compare models.
 
     Perplexity depends on how long the tokens are; nats a character and bits a byte do not.
-    Windows are half a context apart unless a `stride` is given. Raises ValueError for a text
-    that is too short, and for a stride that would leave tokens out.
+    Only the characters of scored tokens count. Windows are half a context apart unless a
+    `stride` is given. Raises ValueError for a text that is too short, and for a stride that
+    would leave tokens out.
     """
     tokens, stride = reader.tokenizer.encode(text), stride or max(1, reader.context // 2)
     if len(tokens) < 2:
@@ -114,10 +116,14 @@ def judge(reader: Reader, text: str, stride: int | None = None) -> dict:
     losses = reader.surprise(tokens, stride)                           # (N,)
     total = losses.double().sum().item()
     mean = total / len(losses)
+    unscored = range(0, len(tokens), stride) if stride == reader.context else (0,)
+    scored = b"".join(reader.tokenizer.bytes_of(token) for place, token in enumerate(tokens)
+                      if place not in unscored)
+    characters = sum(byte & 0xC0 != 0x80 for byte in scored)    # all but those that go on
     return {"tokens": len(tokens), "scored": len(losses), "stride": stride,
             "nats_per_token": mean, "perplexity": math.exp(mean),      # (16)
-            "nats_per_character": total / len(text),
-            "bits_per_byte": total / len(text.encode()) / math.log(2)}
+            "nats_per_character": total / max(1, characters),
+            "bits_per_byte": total / len(scored) / math.log(2)}
 
 
 def printable(text: str) -> str:
@@ -129,9 +135,6 @@ def text_of(path: str) -> str:
     """The text of a file, or of standard input for "-". Raises Refusal if it is none."""
     try:
         with (open(0, "rb", closefd=False) if path == "-" else open(path, "rb")) as file:
-            return file.read().decode("utf-8-sig")
+            return as_text(file.read(), path)
     except OSError as error:
-        raise Refusal(f"{path} cannot be read ({error.strerror}): name a text "
-                              "file") from None
-    except UnicodeDecodeError as error:
-        raise Refusal(f"{path} is no text: byte {error.start:,} is not UTF-8") from None
+        raise Refusal(f"{path!r} cannot be read ({error.strerror}): name a text file") from None

@@ -3,6 +3,7 @@
 # B windows
 
 import argparse
+import hashlib
 import textwrap
 import time
 from pathlib import Path
@@ -34,7 +35,7 @@ SAMPLE = 60           # tokens that are written at each evaluation
 def configure(args: argparse.Namespace, data: Data) -> tuple[dict, dict | None]:
     """All that is needed to rebuild the model and to read its input; weights to begin with."""
     words = args.tokenizer and Path(args.tokenizer)
-    if args.init:
+    if args.init is not None:
         with distributed.first_alone():
             model, config = weights.open_published(args.init, args.data_dir, args.download,
                                                    words)
@@ -49,6 +50,14 @@ def configure(args: argparse.Namespace, data: Data) -> tuple[dict, dict | None]:
                                                     "dropout", "bias")}
     return {"vocabulary": len(tokenizer), **shape, "tokenizer": tokenizer.state(),
             "data": data.name, "seed": args.seed}, None
+
+
+def digest_of(path: Path) -> str | None:
+    """The SHA-256 of a file, None if there is none."""
+    if not path.exists():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Run:
@@ -77,6 +86,8 @@ class Run:
             checkpoint.restore(self.model, saved["model"], args.resume)
             self.optimizer.load_state_dict(saved["optimizer"])
             self.optimizer.param_groups[0]["weight_decay"] = args.weight_decay  # typed: it wins
+            for group in self.optimizer.param_groups:
+                group["betas"] = (group["betas"][0], args.beta2)
             for name in self.PROGRESS:
                 setattr(self, name, saved[name])
         self.reader = Reader(self.model, self.config)
@@ -95,7 +106,7 @@ class Run:
         out, context = self.args.out_dir, self.args.context
         paths = [out / f"{part}.npy" for part in ("training", "validation")]
         if self.writes:
-            kept, parts = saved and all(path.exists() for path in paths), None
+            kept = saved and saved.get("tokens") == [digest_of(path) for path in paths]
             if not kept:
                 parts = [self.reader.tokenizer.encode(text) for text in data[1:3]]
                 if len(parts[0]) <= context:
@@ -110,6 +121,7 @@ class Run:
             if not kept:
                 store(parts[0], paths[0])
                 store(parts[0][-1:] + parts[1], paths[1])
+            self.tokens = [digest_of(path) for path in paths]
         self.training, self.validation = (np.load(path, mmap_mode="r") for path in paths)
 
     @property
@@ -136,7 +148,8 @@ class Run:
                  for key, value in vars(self.args).items() if key not in ("resume", "debug")}
         checkpoint.save(self.args.out_dir / name, {
             "folder": NAME, "config": self.config, "options": typed, "data": self.data_digest,
-            "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
+            "tokens": self.tokens, "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
             **{key: getattr(self, key) for key in self.PROGRESS},
         })
 

@@ -69,7 +69,7 @@ def report(run: Run, counted: dict[str, float]) -> None:
     print(f"validation: {loss.token:.4f} nats a token, {loss.character:.4f} nats or "
           f"{loss.bits:.4f} bits a character, with the weights of step {best['best_step']}")
     better = [name for name, nats in counted.items() if nats < loss.character]
-    print(f"{better[0]} counting is better" if better else "no counting is as good")
+    print(f"counting is better: {', '.join(better)}" if better else "no counting is as good")
     print("wrote best.pt, checkpoint.pt, loss.png, metrics.csv, training.npy, validation.npy")
     print(f"next: python inference.py --checkpoint {path} --prompt \"YOUR TEXT\"")
 

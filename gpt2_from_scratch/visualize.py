@@ -8,7 +8,6 @@
 
 import math
 import sys
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -56,12 +55,11 @@ def main(argv: list[str] | None = None) -> int:
     add_flags(parser)
     args = parser.parse_args(argv)
     device = devices.choose(args.device)
-    path = args.checkpoint or checkpoint.newest(Path(__file__).resolve().parent)
     if args.weights:
         model, config = open_published(args.weights, args.data_dir, args.download,
                                        args.tokenizer)
     else:
-        model, config = checkpoint.open_model(path, NAME, build, device)
+        model, config = checkpoint.open_model(args.checkpoint, NAME, build, device)
     reader = Reader(model.to(device), config)
     try:
         tokens = reader.encode(printable(args.prompt))
@@ -79,12 +77,7 @@ def main(argv: list[str] | None = None) -> int:
     guesses, shares = lens(reader, tokens)
     pictures.draw_lens(names, [[reader.spell(token) for token in row] for row in guesses],
                        shares, args.out / "lens.png")
-    made = ["attention.png", "surprise.png", "lens.png"]
-    metrics = path.with_name("metrics.csv")
-    if not args.weights and metrics.exists():
-        pictures.draw_curves(metrics, args.out / "loss.png")
-        made.append("loss.png")
-    print(f"wrote {', '.join(made)} to {console.from_here(args.out)}")
+    print(f"wrote attention.png, surprise.png, lens.png to {console.from_here(args.out)}")
     return 0
 
 

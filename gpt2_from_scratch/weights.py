@@ -60,10 +60,13 @@ def by_our_names(names: Iterable[str], path: Path) -> dict[str, str]:
         if NO_WEIGHTS.fullmatch(plain):
             continue
         try:
-            found[HEAD if plain == HEAD else translated(plain)] = name
+            ours = HEAD if plain == HEAD else translated(plain)
         except (KeyError, AttributeError):
             raise Refusal(f"{path} holds {name}, which GPT-2 does not have: name a file of "
                           "GPT-2's weights") from None
+        if ours in found:
+            raise Refusal(f"{path} holds both {found[ours]} and {name}: keep one of them")
+        found[ours] = name
     return found
 
 
@@ -85,7 +88,7 @@ def shape_of_model(shapes: dict[str, tuple]) -> dict:
     (vocabulary, channels), (context, _) = shapes["embed.weight"], shapes["locate.weight"]
     blocks = {name.split(".")[1] for name in shapes if name.startswith("blocks.")}
     return {"vocabulary": vocabulary, "context": context, "layers": len(blocks),
-            "heads": max(1, channels // HEAD_WIDTH), "channels": channels, "dropout": 0.0,
+            "heads": channels // HEAD_WIDTH, "channels": channels, "dropout": 0.0,
             "bias": True}
 
 
@@ -113,6 +116,9 @@ def read_weights(path: Path) -> tuple[GPT, dict]:
     found = {name: shapes[theirs][:: -1 if name in turned else 1]
              for name, theirs in names.items()}
     config = shape_of_model(found)
+    if config["channels"] % HEAD_WIDTH:
+        raise Refusal(f"{path} has {config['channels']} channels, no multiple of {HEAD_WIDTH}: "
+                      "how many heads share them is not in the file, and no published size")
     model = hollow(config)           # without memory: the tensors of the file move in
     compare({name: tuple(w.shape) for name, w in model.state_dict().items()}, found, path)
     weights = {"embed.weight": read(names.pop("embed.weight")).float()}

@@ -8,6 +8,7 @@ a folder can be copied out and still works alone.
 import argparse
 import contextlib
 import functools
+import io
 import math
 import os
 import signal
@@ -213,6 +214,8 @@ def one_line_errors(main: Callable[..., int]) -> Callable[..., int]:
 
     @functools.wraps(main)
     def wrapper(argv: list[str] | None = None) -> int:
+        if isinstance(sys.stdout, io.TextIOWrapper):      # a sign that it lacks becomes a "?"
+            sys.stdout.reconfigure(errors="replace")
         try:
             return main(argv)
         except KeyboardInterrupt:

@@ -40,6 +40,16 @@ def test_the_default_is_prose_that_ships_with_python() -> None:
     assert len(loaded.training) == int(0.9 * len(whole(loaded)))
 
 
+def test_hardly_anything_of_the_default_validates_that_was_trained_on() -> None:
+    """Paragraphs are kept once; a few differ in the blanks around them alone."""
+    loaded = ask("python-docs")
+    first, second = ([p.strip() for p in part.split("\n\n")] for part in loaded[1:3])
+    twice = sum(len(p) for p in second if p in set(first) and p)
+    assert twice <= 0.01 * len(loaded.validation)
+    written = {p.strip() for text in data.topics.values() for p in text.split("\n\n")}
+    assert {p.strip() for p in whole(loaded).split("\n\n")} == written
+
+
 def test_shakespeare_is_split_as_nanogpt_does(shared: Callable[[str], Path]) -> None:
     loaded = ask("shakespeare", shared("shakespeare"))
     assert (len(loaded.training), len(loaded.validation)) == (1_003_854, 111_540)

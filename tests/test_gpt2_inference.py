@@ -89,6 +89,7 @@ def candidates(logits: Tensor, how: Sampling) -> set[int]:
     (Sampling(temperature=2.0), [0.5**0.5, 0.3**0.5, 0.15**0.5, 0.05**0.5]),
     (Sampling(top_k=2), [0.5, 0.3, 0, 0]),
     (Sampling(top_k=99), [0.5, 0.3, 0.15, 0.05]),
+    (Sampling(top_p=0.5), [0.5, 0, 0, 0]),           # the first alone reaches it
     (Sampling(top_p=0.7), [0.5, 0.3, 0, 0]),         # the one that crosses 0.7 is among them
     (Sampling(top_p=0.49), [0.5, 0, 0, 0]),
     (Sampling(top_p=1e-9), [0.5, 0, 0, 0]),
@@ -261,18 +262,39 @@ def test_perplexity_is_the_usual_one_at_every_stride(
     mean = sum(losses) / len(losses)
     assert found["nats_per_token"] == pytest.approx(mean, abs=1e-4)
     assert found["perplexity"] == pytest.approx(math.exp(mean), rel=1e-3)
-    assert found["nats_per_character"] == pytest.approx(sum(losses) / length, abs=1e-4)
-    assert found["bits_per_byte"] == pytest.approx(
-        sum(losses) / length / math.log(2), abs=1e-4)
+    assert found["nats_per_character"] == pytest.approx(mean, abs=1e-4)    # tokens are bytes
+    assert found["bits_per_byte"] == pytest.approx(mean / math.log(2), abs=1e-4)
 
 
 def test_a_byte_and_a_character_are_told_apart(ask: Callable) -> None:
-    found = json.loads(ask("--perplexity", "-", "--json", typed="ééé".encode()).out)
+    found = json.loads(ask("--perplexity", "-", "--json", typed="aéé".encode()).out)
     assert found["nats_per_character"] / found["bits_per_byte"] == pytest.approx(
-        2 * math.log(2))
-    line = ask("--perplexity", "-", typed="ééé".encode()).out
+        2 * math.log(2))           # the first token, which is not scored, does not count
+    line = ask("--perplexity", "-", typed="aéé".encode()).out
     assert f"perplexity {found['perplexity']:.4g}, {found['nats_per_token']:.4f} nats" in line
-    assert line.endswith("on 5 tokens in windows 8 apart\n")
+    assert line.endswith("on 4 tokens in windows 8 apart\n")
+
+
+def test_a_text_is_the_same_with_other_line_ends_and_a_mark_before_it(ask: Callable) -> None:
+    plain = ask("--perplexity", "-", typed=b"to be\nor not\n").out
+    assert ask("--perplexity", "-", typed=b"\xef\xbb\xbfto be\r\nor not\r\n").out == plain
+    zero = ask("--perplexity", "-", typed=b"to be\0")
+    assert zero.code == 1 and "it has zero bytes" in zero.errors[0]
+
+
+def test_the_flags_reach_the_pen(ask: Callable, trained: SimpleNamespace,
+                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, write = [], gpt2.reader.Reader.write
+    monkeypatch.setattr(gpt2.reader.Reader, "write", lambda *given: asked.append(
+        given[1:]) or write(*given))
+    flags = ("--temperature 0.5 --top-k 7 --top-p 0.6 --repetition-penalty 1.7 --tokens 2 "
+             "--seed 3 --stop x --prompt a b --count 2").split()
+    assert ask(*flags).code == 0
+    sampling = gpt2.generate.Sampling(0.5, 7, 0.6, 1.7)
+    stop = trained.tokenizer.encode("x")[0]
+    assert asked == [(["a", "a", "b", "b"], 2, sampling, 3, stop)]
+    assert ask("--prompt", "a").code == 0
+    assert asked[1] == (["a"], 200, gpt2.generate.Sampling(0.8), 0, None)
 
 
 # ---------------------------------------------------------------- refusals

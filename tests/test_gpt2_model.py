@@ -162,6 +162,9 @@ def test_the_norm_is_pytorchs(bias: bool) -> None:
                             torch.autograd.grad(expected, inputs, up)):
         assert torch.allclose(mine, theirs, rtol=1e-9, atol=1e-9)
     assert len(inputs) == 2 + bias
+    (slope,) = torch.autograd.grad(norm(x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):     # never a wrong number
+        slope.square().sum().backward()
 
 
 def test_the_gate_is_the_formula_and_not_gausss() -> None:

@@ -16,6 +16,7 @@ from gpt2_runs import (
     FLAGS,
     assert_close_weights,
     assert_same_run,
+    cut_after,
     files,
     gpt2,
     resume,
@@ -98,7 +99,7 @@ def test_training_ends_after_the_patience_and_the_best_weights_are_kept(
 
 
 @pytest.mark.parametrize(("nats", "words"), [
-    (0.9, "3-gram counting is better"), (1.1, "2-gram counting is better"),
+    (0.9, "counting is better: 3-gram"), (1.1, "counting is better: 2-gram, 3-gram"),
     (0.4, "no counting is as good")])
 def test_the_report_judges_the_best_weights_beside_counting(
         nats: float, words: str, tmp_path: Path, monkeypatch: Patch, capsys: Said) -> None:
@@ -190,19 +191,63 @@ def test_published_weights_are_gone_on_with(
     assert resume(tmp_path, "--steps", 2) == 0 and len(asked) == 1
     before = files(tmp_path)
     for more, words in ((("--context", "13"), "gpt2 reads 12 tokens at once: use a smaller"),
-                        (("--layers", "2"), "the weights of gpt2 have a layers of their own")):
+                        (("--layers", "2"), "gpt2 says what its layers is: leave --layers")):
         assert training.main([*argv, *more]) == 1 and files(tmp_path) == before
         assert words in capsys.readouterr().err
 
 
-def test_a_tokenizer_may_be_brought(few: object, tmp_path: Path) -> None:
+def test_a_tokenizer_may_be_brought(few: object, tmp_path: Path, capsys: Said) -> None:
     other = gpt2.tokenizer.Tokenizer.train("abababab" * 9, 258)
     (tmp_path / "words").mkdir()
     other.save(tmp_path / "words")
-    assert train(tmp_path / "out", "--tokenizer", tmp_path / "words", "--steps", 1) == 0
+    flags = ("--out-dir", tmp_path / "out", *FLAGS, "--tokenizer", tmp_path / "words",
+             "--steps", 1)
+    assert training.main([*map(str, flags)]) == 1 and not (tmp_path / "out").exists()
+    assert "words says what its vocabulary is: leave --vocabulary" in capsys.readouterr().err
+    place = flags.index("--vocabulary")
+    assert training.main([*map(str, flags[:place] + flags[place + 2 :])]) == 0
     config = saved(tmp_path / "out")["config"]
     assert config["tokenizer"] == gpt2.tokenizer.Tokenizer.load(tmp_path / "words").state()
     assert config["vocabulary"] == len(gpt2.tokenizer.Tokenizer.from_state(config["tokenizer"]))
+
+
+def test_what_is_typed_on_resuming_wins(straight: Path, tmp_path: Path) -> None:
+    cut_after(EVERY, tmp_path)
+    assert resume(tmp_path, "--weight-decay", 0.5, "--beta2", 0.6, "--steps", 9) == 0
+    matrices, rest = saved(tmp_path)["optimizer"]["param_groups"]
+    assert (matrices["weight_decay"], rest["weight_decay"]) == (0.5, 0)
+    assert matrices["betas"] == rest["betas"] == (0.9, 0.6)
+
+
+def test_a_new_run_removes_the_old_one_before_it_has_weights_of_its_own(
+        tmp_path: Path, monkeypatch: Patch) -> None:
+    assert train(tmp_path, "--steps", 2) == 0
+    monkeypatch.setattr(training, "train", lambda *_: 1 / 0)
+    assert train(tmp_path, "--seed", 1) == 1
+    assert not (tmp_path / "best.pt").exists() and not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_best_is_there_before_a_checkpoint_says_so(tmp_path: Path, monkeypatch: Patch) -> None:
+    names, save = [], training.Run.save
+    monkeypatch.setattr(training.Run, "save",
+                        lambda self, name: names.append(name) or save(self, name))
+    assert train(tmp_path, "--steps", 2) == 0 and names == ["best.pt", "checkpoint.pt"]
+
+
+def test_every_step_has_its_own_dropout(tmp_path: Path, monkeypatch: Patch) -> None:
+    seeds, parts = [], training.Run.parts
+    monkeypatch.setattr(training.Run, "parts", lambda self: (
+        parts(self), seeds.append(torch.initial_seed()))[0])
+    assert train(tmp_path, "--steps", 4, "--seed", 2) == 0
+    assert seeds == [2 * gpt2.batches.SEEDS + step for step in range(4)]
+
+
+def test_no_clipping_leaves_the_gradient_and_clipping_shortens_it() -> None:
+    weight = torch.ones(2, requires_grad=True)
+    for limit, wanted in ((0.0, [3, 4]), (9.0, [3, 4]), (1.0, [0.6, 0.8])):
+        weight.grad = torch.tensor([3.0, 4.0])
+        gpt2.optimization.clip([weight], limit)
+        assert weight.grad.tolist() == pytest.approx(wanted)
 
 
 def test_half_precision_and_the_compiler_leave_weights_as_they_are(

@@ -191,7 +191,7 @@ def same(one: Tokenizer, two: Tokenizer) -> bool:
 
 
 def test_a_checkpoint_can_keep_it(tmp_path: Path) -> None:
-    made = Tokenizer(Tokenizer.train(WORDS, 300).merges, [END, "<|pad|>"])
+    made = Tokenizer(Tokenizer.train(WORDS, 300).merges, ["<|pad|>", END])
     torch.save(made.state(), tmp_path / "state.pt")
     state = torch.load(tmp_path / "state.pt", weights_only=True)
     assert same(Tokenizer.from_state(state), made)
@@ -200,7 +200,7 @@ def test_a_checkpoint_can_keep_it(tmp_path: Path) -> None:
 
 
 def test_what_was_saved_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = Tokenizer(Tokenizer.train(WORDS, 300).merges, [END, "<|pad|>"])
+    made = Tokenizer(Tokenizer.train(WORDS, 300).merges, ["<|pad|>", END])
     made.save(tmp_path / "a" / "b")
     assert same(Tokenizer.load(tmp_path / "a" / "b"), made)
     before = {path: path.read_bytes() for path in (tmp_path / "a" / "b").iterdir()}

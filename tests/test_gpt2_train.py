@@ -79,13 +79,18 @@ def test_only_matrices_decay_and_the_shared_one_is_stepped_once() -> None:
 
 def test_what_the_flags_leave_open_follows_from_the_preset() -> None:
     for name, recipe in options.PRESETS.items():
-        args = chosen("--preset", name)
+        args = chosen("--preset", name, "--data", "shakespeare")
         assert {key: getattr(args, key) for key in recipe} == recipe
         assert (args.weight_decay, args.clip, args.seed, args.compile) == (0.1, 1.0, 0, False)
-        assert args.log_every == math.ceil(args.steps / 15)
+        assert args.log_every == recipe.get("log_every", math.ceil(args.steps / 15))
     assert chosen() == chosen("--preset", "small")
+    for name, value in options.SHORT["python-docs"].items():
+        assert getattr(chosen(), name) == value != options.PRESETS["small"][name]
+        assert getattr(chosen("--preset", "gpt2"), name) == options.PRESETS["gpt2"][name]
     quick, tuned = chosen("--quick"), chosen("--init", "gpt2")
-    assert (quick.steps, quick.log_every, quick.channels) == (40, 20, 64)
+    assert (quick.steps, quick.log_every, quick.channels, quick.warm_up) == (40, 20, 64, 10)
+    assert chosen("--steps", 90).warm_up == 23
+    assert chosen("--steps", 9, "--warm-up", 7).warm_up == 7
     assert {key: getattr(tuned, key) for key in options.FINE_TUNING} == options.FINE_TUNING
     typed = {"steps": 7, "lr": 0.5, "channels": 12, "heads": 3, "dropout": 0.0, "floor": 0.0,
              "beta2": 0.5, "accumulate": 2, "vocabulary": 300}
@@ -186,6 +191,7 @@ def test_a_run_cut_anywhere_and_resumed_is_the_uninterrupted_run(
     cut_after(cut, tmp_path)
     assert saved(tmp_path)["step"] in (cut, cut + 1)
     (tmp_path / "training.npy").unlink()                # what can be made again may be lost
+    (tmp_path / "validation.npy").write_bytes((straight / "training.npy").read_bytes())
     assert resume(tmp_path) == 0
     assert_same_run(straight, tmp_path)
     before = files(tmp_path)

@@ -132,6 +132,9 @@ WRONG: dict[str, tuple[Callable[[dict], dict], str]] = {
                 "holds transformer.h.0.attn.rope, which GPT-2 does not have"),
     "strange layer": (lambda s: s | {"score.weight": torch.ones(2)}, "holds score.weight"),
     "strange buffer": (lambda s: s | {"wte.attn.bias": torch.ones(2)}, "holds wte.attn.bias"),
+    "no mask": (lambda s: s | {"h.0.attn.bias_x": torch.ones(2)}, "holds h.0.attn.bias_x"),
+    "twice": (lambda s: s | {"wpe.weight": s["transformer.wpe.weight"]},
+              "holds both transformer.wpe.weight and wpe.weight"),
     "wrong shape": (lambda s: s | {"transformer.h.2.mlp.c_proj.weight": torch.ones(128, 512)},
                     "gives blocks.2.think.narrow.weight the shape (512, 128), the model has "
                     "(128, 512)"),

@@ -42,6 +42,17 @@ EXTRA = {
         ("train", "--quick --data {table} --task regression --out-dir {out}/v"),
         ("inference", "--checkpoint {out}/v/best.npz --csv {table}"),
     ],
+    "diffusion_from_scratch": [
+        ("train", "--quick --no-labels --flip --predict noise --gamma 5 --steps 3 --out-dir "
+                  "{out}/r"),
+        ("inference", "--checkpoint {best} --out {out} --label 3 --steps 3"),
+        ("inference", "--checkpoint {best} --out {out} --interpolate 0 1 --steps 3"),
+        ("inference", "--checkpoint {best} --out {out} --inpaint {picture} --steps 3"),
+        ("inference", "--checkpoint {best} --out {out} --grid --guidance 1 --steps 3 --gif"),
+        ("inference", "--checkpoint {best} --out {out} --sampler ddpm --steps 3"),
+        ("evaluate", "--checkpoint {best} --count 100 --steps 2"),
+        ("ablation", "--quick --steps 2 --count 100 --only predict-x0"),
+    ],
     "gpt2_from_scratch": [
         ("inference", "--checkpoint {best} --prompt T What.is.this --count 2 --tokens 9 "
                       "--top-k 5 --repetition-penalty 1.2 --stop x"),

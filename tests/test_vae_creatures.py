@@ -57,6 +57,15 @@ def test_the_same_seed_draws_the_same_creatures_and_all_combinations_take_turns(
     assert set(counts) <= {2, 3} and len(counts) == len(combinations)
 
 
+def test_many_are_drawn_as_well_as_few() -> None:
+    """More than are drawn together: white around each, and something in the middle."""
+    images, chosen, hues = creatures.draw_many(creatures.split()[0], 600, 0)
+    inked = (images != 255).any(-1).sum((1, 2))
+    assert (images[:, :3, :3] == 255).all() and (images[:, -3:, :3] == 255).all()
+    assert 90 < inked.min() and inked.max() < 450, (inked.min(), inked.max())
+    assert len(chosen) == len(hues) == 600
+
+
 def test_a_creature_does_not_depend_on_those_drawn_with_it() -> None:
     rng = np.random.default_rng(0)
     chosen = creatures.split()[0][:300]

@@ -68,6 +68,14 @@ def test_half_transparent_and_large_sprites_are_laid_on_white_before_they_shrink
     assert (found[:, 1:, 16:] == 255).all()
 
 
+def test_an_alpha_channel_that_hides_nothing_makes_no_sprite(tmp_path: Path) -> None:
+    photograph(tmp_path / "a.png", 4, (20, 60))
+    with Image.open(tmp_path / "a.png") as image:
+        image.convert("RGBA").save(tmp_path / "b.png")
+    one, two = (reading.read_square(tmp_path / name, 16) for name in ("a.png", "b.png"))
+    assert torch.equal(one, two)
+
+
 @pytest.mark.parametrize("mode", ["L", "RGB", "P", "CMYK", "1", "I;16", "LA", "RGBA"])
 def test_every_kind_of_picture_becomes_three_channels(mode: str, tmp_path: Path) -> None:
     kind = "L" if mode == "I;16" else mode
@@ -196,6 +204,8 @@ def test_mnist_is_split_for_good(shared: Callable) -> None:
     assert [len(part.images) for part in found[2:]] == [55_000, 5_000, 10_000]
     assert found.train.images.shape[1:] == (1, 28, 28)
     assert found.test.known["digit"][:5].tolist() == [7, 2, 1, 0, 4]
+    rows = [{image.numpy().tobytes() for image in part.images} for part in found[2:4]]
+    assert not rows[0] & rows[1]
     assert data.on_disk("mnist", shared("MNIST")) and not data.on_disk("mnist", Path("no"))
 
 

@@ -264,7 +264,7 @@ def test_a_judge_learns_and_is_the_same_for_the_same_seed(trained: SimpleNamespa
 
 def test_arithmetic_is_judged_against_what_was_seen_before(trained: SimpleNamespace) -> None:
     """With a judge who reads the decoder's pictures without fault, and one attribute's mean."""
-    known = attributes.Attributes(trained.model, trained.data)
+    known = attributes.Attributes(trained.model, trained.data, trained.config)
     z = known.codes[:30]
 
     class Sees:
@@ -277,6 +277,60 @@ def test_arithmetic_is_judged_against_what_was_seen_before(trained: SimpleNamesp
     found = vae.evaluate.arithmetic(trained.model, known, Sees(), z)
     assert found["wings=wings"] == (0, 0) and "wings=none" not in found    # which all have
     assert len(found) == 28 - 7
+
+
+def test_what_is_measured_is_what_the_model_does(trained: SimpleNamespace) -> None:
+    x = test_pictures(trained)
+    found = vae.evaluation.evaluate(trained.model, x)
+    assert found.psnr == pytest.approx(measures.psnr(trained.model(x), x), abs=1e-3)
+    train = vae.data.to_input(trained.data.train.images)
+    near, far = measures.pca_psnr(x, x, 20), measures.pca_psnr(train, x, 20)
+    assert near > far + 1                              # fitted to the first, judged on the last
+
+
+class Twin:
+    """A model that has learned all training pictures by heart and gives nothing else."""
+
+    latents, variance = 3, torch.tensor(0.1)
+
+    def __init__(self, train: Tensor) -> None:
+        self.train = train
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return (x + 0.02).clamp(0, 1)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return (self.train[torch.arange(len(z)) % len(self.train)] + 0.01).clamp(0, 1)
+
+
+def test_a_model_that_gives_training_pictures_is_found_out(
+        trained: SimpleNamespace, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.setattr(vae.evaluate, "INVENTED", 30)
+    train = vae.data.to_input(trained.data.train.images)
+    vae.evaluate.say_memory(Twin(train), train, 0)
+    vae.evaluate.say_memory(Twin(1 - train), train, 0)
+    copies = [line.split()[1] for line in capsys.readouterr().out.splitlines()]
+    assert copies == ["30", "0"]
+
+
+def test_arithmetic_with_a_judge_who_sees_what_changes(trained: SimpleNamespace) -> None:
+    """A step along the first code is wings to the judge; no other attribute has a step."""
+    known = attributes.Attributes(trained.model, trained.data, trained.config)
+    step = torch.tensor([10.0, *[0] * 7])
+    known.means = lambda name: torch.stack([0 * step, (name == "wings") * step] * 3)
+    codes = torch.zeros(20, 8)
+
+    class Sees:
+        def judge(self, x: Tensor) -> dict[str, Tensor]:
+            zero = torch.zeros(len(x), dtype=torch.int64)
+            there = (x - trained.model.decode(codes[:1])).abs().amax((1, 2, 3)) > 1e-3
+            return {**dict.fromkeys(judging.ATTRIBUTES, zero), "wings": there.long(),
+                    "hue": zero, "turn": zero.float()}
+
+    found = vae.evaluate.arithmetic(trained.model, known, Sees(), codes)
+    assert found.pop("wings=wings") == (1, 0)          # and nothing else
+    assert set(found.values()) == {(0, 0)}
 
 
 # ---------------------------------------------------------------- tables and pictures
@@ -295,7 +349,7 @@ def test_the_table_of_measures_has_them_all(trained: SimpleNamespace, monkeypatc
         assert f"\n{start} " in said, start
     found = vae.evaluation.evaluate(trained.model, test_pictures(trained)[:30])
     assert f"{found.cost:.2f} nats an image" in said and f"{found.psnr:.2f} dB" in said
-    assert "0 copies among 30 samples" in said
+    assert "copies among 30 samples; the nearest training picture is " in said
 
 
 def test_visualize_draws_all_it_says(trained: SimpleNamespace, sheets: dict, tmp_path: Path,

@@ -161,7 +161,7 @@ def test_the_best_weights_are_those_of_the_lowest_objective_at_its_full_price(
     def evaluate(model: torch.nn.Module, _: object) -> Found:
         seen.append(digest(model.state_dict()))
         reconstruction, kl = given[len(seen) - 1]
-        return Found(reconstruction, kl, torch.zeros(6), 0, 0.0)
+        return Found(reconstruction, kl, torch.full((6,), kl / 6), 0, 0.0)
 
     monkeypatch.setattr(training, "evaluate", evaluate)
     assert train(tmp_path, "--beta", 2) == 0
@@ -170,6 +170,31 @@ def test_the_best_weights_are_those_of_the_lowest_objective_at_its_full_price(
 
 
 # ---------------------------------------------------------------- runs that stop and go on
+
+
+def test_every_epoch_has_an_order_of_its_own(straight: Path) -> None:
+    args = SimpleNamespace(seed=2, batch_size=16)
+    run = SimpleNamespace(images=range(50), epoch=0, args=args)
+    orders = []
+    for run.epoch in (0, 1):
+        batches = training.Run.batches(run)
+        assert [len(batch) for batch in batches] == [16, 16, 16, 2]
+        orders.append(torch.cat(batches).tolist())
+    assert sorted(orders[0]) == sorted(orders[1]) == list(range(50))
+    assert orders[0] != orders[1] and list(range(50)) not in orders
+
+
+def test_free_nats_are_free_where_the_best_weights_are_chosen(
+        tmp_path: Path, monkeypatch: Patch) -> None:
+    given, Found = [(10.0, 0.0), (9.5, 0.5)], vae.evaluation.Found    # KL of each of six
+
+    def evaluate(*_: object) -> Found:
+        reconstruction, kl = given.pop(0)
+        return Found(reconstruction, 6 * kl, torch.full((6,), kl), 0, 0.0)
+
+    monkeypatch.setattr(training, "evaluate", evaluate)
+    assert train(tmp_path, "--beta", 2, "--free-nats", 0.5, "--epochs", 2) == 0
+    assert saved(tmp_path, "best.pt")["epoch"] == 2
 
 
 def test_one_seed_gives_equal_bits_and_another_others(straight: Path, tmp_path: Path) -> None:
@@ -204,7 +229,8 @@ def test_a_signal_to_a_process_of_its_own_loses_nothing(tmp_path: Path) -> None:
 
 def test_a_resumed_run_keeps_what_its_steps_depend_on(straight: Path, capsys: Said) -> None:
     others = ("data=mnist batch-size=8 seed=5 quick out-dir=elsewhere image-size=9 binarise "
-              "latents=3 network=mlp width=9 activation=tanh likelihood=bernoulli").split()
+              "latents=3 network=mlp width=9 activation=tanh likelihood=bernoulli "
+              "beta=3 free-nats=1").split()
     before, path = files(straight), str(straight / "checkpoint.pt")
     for flag in others:
         assert training.main(["--resume", path, f"--{flag}"]) == 1

@@ -9,6 +9,7 @@ that takes several times as long.
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 
 class _Normalise(torch.autograd.Function):
@@ -25,6 +26,7 @@ class _Normalise(torch.autograd.Function):
         return torch.addcmul(bias, y, weight)                          # (B, T, C)  (6)
 
     @staticmethod
+    @once_differentiable          # an error is better than a wrong second derivative
     def backward(ctx, up: Tensor) -> tuple[Tensor | None, ...]:
         """A shift of x changes no y, nor does a stretch: those parts of `up` are taken out."""
         y, scale, weight = ctx.saved_tensors

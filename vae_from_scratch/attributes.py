@@ -1,6 +1,6 @@
 """Arithmetic with codes: from one picture to another, and what makes a creature have wings.
 
-An attribute is a direction: the mean code of pictures with it minus the mean of those without.
+A change is a direction: the mean code of pictures with the new value minus that of the old.
 """
 
 # N pictures, L latents, V values of an attribute, T steps
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from console import Refusal
-from data import Data, to_input
-from evaluation import encode
+from data import Data
+from evaluation import encode, inputs_of
 from measures import read_off
 from model import VAE
 
@@ -18,9 +18,9 @@ from model import VAE
 class Attributes:
     """What the codes of the training pictures say of attributes: of each value the mean."""
 
-    def __init__(self, model: VAE, data: Data) -> None:
+    def __init__(self, model: VAE, data: Data, config: dict) -> None:
         self.values, self.known = data.values, data.train.known
-        self.codes = encode(model, to_input(data.train.images))        # (N, L)
+        self.codes = encode(model, inputs_of(data.train, config))      # (N, L)
 
     def find(self, words: str) -> tuple[str, int | None]:
         """The attribute and the place of its value that "wings" or "horns=ears" mean.
@@ -29,8 +29,8 @@ class Attributes:
         """
         name, _, value = words.partition("=")
         if not self.values:
-            raise Refusal("nothing is known of these pictures but their pixels: attributes are "
-                          "for creatures and mnist")
+            raise Refusal("nothing is known of these pictures but their pixels: name a "
+                          "--checkpoint of creatures or mnist")
         if name not in self.values:
             raise Refusal(f"there is no attribute {name}: choose one of "
                           f"{', '.join(self.values)}")

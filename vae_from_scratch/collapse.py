@@ -103,6 +103,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", metavar="DIR", type=Path,
                         default=Path(__file__).with_name("runs"),
                         help="where the picture goes (default: runs/ in this folder)")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     args = parser.parse_args(argv)
     known, unseen = digits()
     print(f"{'run':12} {'-ELBO':>7} {'recon.':>7} {'KL':>6} {'active':>7}", flush=True)

@@ -18,9 +18,10 @@ LIMIT = 12.0                         # of the logarithm of a variance: e¹² and
 
 
 def squeeze(logvar: Tensor) -> Tensor:
-    """Any number becomes one from -12 to 12, small ones hardly change, and all have a slope.
+    """Any number becomes one from -12 to 12, and small ones hardly change.
 
-    `clamp` would have none outside: a unit that got lost there would never come back.
+    There is a slope as far as ±100 or so in 32 bits. `clamp` would have none beyond 12: a unit
+    that got lost there would never come back.
     """
     return LIMIT * torch.tanh(logvar / LIMIT)                          # (5)
 

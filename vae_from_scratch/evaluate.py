@@ -4,7 +4,7 @@
     python evaluate.py --samples 500 --count 2000          # log p(x) as well
 """
 
-# N pictures, L latents, C channels, H height and W width
+# N pictures, I invented ones, L latents, C channels, H height and W width
 
 import argparse
 import sys
@@ -17,7 +17,7 @@ import console
 import devices
 from attributes import Attributes
 from data import CREATURES, NAMES, QUICK, Data, to_input
-from evaluation import AT_ONCE, encode, evaluate, inputs_of
+from evaluation import AT_ONCE, encode, evaluate, inputs_of, sigma_of
 from gallery import Gallery
 from judge import Judge, changes, train_judge
 from measures import hue_r2, nearest, pca_psnr
@@ -25,7 +25,7 @@ from model import NAME, VAE, build
 from pictures import samples
 
 INVENTED = 2_000     # samples that are compared with the training pictures
-COPY = 0.5 / 255     # root mean square below which a sample is a copy: half a grey level
+REDRAWN = 500        # training pictures that show how near a copy would come
 
 
 def say_bound(model: VAE, x: Tensor, train: Tensor) -> None:
@@ -35,7 +35,7 @@ def say_bound(model: VAE, x: Tensor, train: Tensor) -> None:
           f"{found.reconstruction:.2f}, KL {found.kl:.2f})")
     print(f"active units          {found.active} of {model.latents}")
     if model.likelihood == "gaussian":
-        print(f"σ of a pixel          {model.variance.sqrt().item():.4f}")
+        print(f"σ of a pixel          {sigma_of(model):.4f}")
     print(f"PSNR                  {found.psnr:.2f} dB; PCA with {model.latents} components "
           f"{pca_psnr(train, x, model.latents):.2f} dB")
 
@@ -46,7 +46,7 @@ def say_likelihood(model: VAE, x: Tensor, count: int, seed: int) -> None:
     device = model.variance.device
     values = torch.cat([model.log_likelihood(some.to(device), count, generator).cpu()
                         for some in x.split(AT_ONCE)])                 # (N,)
-    error = values.std().item() / len(values) ** 0.5
+    error = values.std(unbiased=len(values) > 1).item() / len(values) ** 0.5
     print(f"log p(x)              {values.mean():.2f} ± {error:.2f} nats, {count} samples for "
           f"each of {len(values):,} pictures")
 
@@ -100,11 +100,18 @@ def say_arithmetic(model: VAE, attributes: Attributes, data: Data, z: Tensor) ->
 
 
 def say_memory(model: VAE, train: Tensor, seed: int) -> None:
-    """Whether samples are copies of training pictures (N, C, H, W)."""
-    distances = nearest(samples(model, INVENTED, seed), train)[1]      # (N,)
-    print(f"memorisation          {int((distances < COPY).sum())} copies among {INVENTED:,} "
+    """Whether samples are copies of training pictures (N, C, H, W).
+
+    No decoder redraws to the last grey level what it knows by heart, so a copy is a sample
+    that is as near to a training picture as what comes back of one usually is to itself.
+    """
+    again = model(train[:REDRAWN].to(model.variance.device)).cpu()
+    copy = nearest(again, train)[1].median()                           # ()
+    distances = nearest(samples(model, INVENTED, seed), train)[1]      # (I,)
+    print(f"memorisation          {int((distances <= copy).sum())} copies among {INVENTED:,} "
           f"samples; the nearest training picture is {255 * distances.min():.1f} grey levels "
-          f"away at least, {255 * distances.median():.1f} in the median")
+          f"away at least, {255 * distances.median():.1f} in the median, and what comes back "
+          f"of one {255 * copy:.1f}")
 
 
 @console.one_line_errors
@@ -129,7 +136,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.samples:
         say_likelihood(model, x, args.samples, args.seed)
     if data.values:
-        attributes, z = Attributes(model, data), encode(model, x)
+        attributes, z = Attributes(model, data, config), encode(model, x)
         say_probes(attributes, z, data.test.known)
         if "turn" in data.test.known:
             say_arithmetic(model, attributes, data, z)

@@ -2,6 +2,7 @@
 
 # B images in a batch, N pictures, C channels, H height and W width, L latents
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -33,6 +34,11 @@ def inputs_of(part: Part, config: dict) -> Tensor:
     """All pictures of a part as the model reads them; binary ones are always the same draw."""
     x = to_input(part.images)                                          # (N, C, H, W)
     return binarised(x, config["seed"]) if config["binarise"] else x
+
+
+def sigma_of(model: VAE) -> float:
+    """The deviation of the noise of a pixel, not a number where pixels are coins."""
+    return model.variance.sqrt().item() if model.likelihood == "gaussian" else math.nan
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from console import Refusal, say
-from data import CREATURES, Data, load, on_disk, read_all, to_input
+from data import CREATURES, QUICK, Data, binarised, load, on_disk, read_all, to_input
 from evaluation import inputs_of
 from reading import files_in
 
@@ -29,9 +29,14 @@ class Gallery:
         """
         name = self.args.data or self.config["data"]
         if not self.args.data and not on_disk(name, self.args.data_dir):
-            raise Refusal(f"the pictures of {name} are not on this disk: name files, or --data")
+            raise Refusal(f"the pictures of {name} are not in {self.args.data_dir}: say "
+                          "--data-dir, or name others with --data")
         data = load(name, self.args.data_dir, self.config["image_size"], self.config["seed"],
                     counts=counts)
+        seen = data.digest, data.shortened(QUICK).digest       # the latter in smoke runs
+        if Path(name).is_dir() and name == self.config["data"] and (
+                self.config["data_digest"] not in seen):
+            say(f"{name} has changed since training: test pictures may have been trained on")
         if data.train.images.shape[1:] != torch.Size(self.config["shape"]):
             theirs, ours = ("×".join(map(str, shape)) for shape in
                             (data.train.images.shape[1:], self.config["shape"]))
@@ -63,4 +68,6 @@ class Gallery:
                           "numbers of test pictures")
         x = to_input(torch.stack([x for _, x in good]))                # (N, 3, H, W)
         grey = self.config["shape"][0] == 1
-        return (x.mean(1, keepdim=True) if grey else x), [str(file) for file, _ in good]
+        x = x.mean(1, keepdim=True) if grey else x                     # (N, C, H, W)
+        x = binarised(x, self.config["seed"]) if self.config["binarise"] else x
+        return x, [str(file) for file, _ in good]

@@ -32,7 +32,7 @@ AT_MOST = 10_000     # samples of one sheet
 
 def change(model: VAE, gallery: Gallery, args: argparse.Namespace) -> str:
     """Draw pictures and what becomes of them when an attribute is added or removed."""
-    attributes = Attributes(model, gallery.data())
+    attributes = Attributes(model, gallery.data(), gallery.config)
     name, value = attributes.find(args.attribute)
     x, names = gallery.find(args.on)
     z = encode(model, x)                                               # (N, L)
@@ -100,6 +100,8 @@ def main(argv: list[str] | None = None) -> int:
                         help="pictures of an interpolation (default: %(default)s)")
     console.add_data_flags(parser, NAMES, default=None)
     args = parser.parse_args(argv)
+    if args.on and args.attribute is None:
+        parser.error("argument --on: it is for --attribute")
     if (args.sample or 0) > AT_MOST:
         parser.error(f"argument --sample: at most {AT_MOST} fit on a sheet")
     model, config = checkpoint.open_model(args.checkpoint, NAME, build,

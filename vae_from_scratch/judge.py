@@ -1,7 +1,7 @@
 """A judge of creatures: a small classifier, trained on drawn ones, that never saw a decoder.
 
 It decides whether wings that were added in latent space are wings, and what else has changed.
-Since what it judges is blurred, half of what it learns from is blurred and noisy as well.
+Since what it judges is soft, half of what it learns from is blurred, and all of it is noisy.
 """
 
 # B pictures in a batch, F features

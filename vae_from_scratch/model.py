@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from console import positive_int
+from console import one_line_errors, positive_int
 from distributions import (
     Elbo,
     bernoulli_cost,
@@ -139,12 +139,11 @@ NETWORKS = {"conv": (Encoder, Decoder), "mlp": (MlpEncoder, MlpDecoder)}
 def start(layer: nn.Module) -> None:
     """He's weights, with which a signal is as strong behind a layer as before it; no biases.
 
-    PyTorch's own are a third of that: behind seven layers hues are lost, and never found.
-    Of a transposed convolution a pixel sees only every fourth weight.
+    PyTorch's own are less than half of that: hues are lost on the way, and never found.
     """
     if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
         seen = layer.weight[0].numel()
-        if isinstance(layer, nn.ConvTranspose2d):
+        if isinstance(layer, nn.ConvTranspose2d):     # a pixel sees every fourth weight
             seen = layer.in_channels * layer.weight[0, 0].numel() / math.prod(layer.stride)
         nn.init.normal_(layer.weight, std=(2 / seen) ** 0.5)
         nn.init.zeros_(layer.bias)
@@ -208,7 +207,7 @@ class VAE(nn.Module):
 
         At the best value the bound has no slope in σ, so no gradient is missed.
         """
-        best = F.mse_loss(self.picture(output).to(x.dtype), x)         # ()  (8)
+        best = F.mse_loss(self.picture(output), x)                     # ()  (8)
         self.variance.lerp_(best, share).clamp_(min=SMALLEST)          # ()
 
     def elbo(self, x: Tensor, generator: torch.Generator | None = None,
@@ -223,10 +222,10 @@ class VAE(nn.Module):
             raise ValueError(f"pixels lie from 0 to 1, these from {low.item():g} to "
                              f"{high.item():g}: scale them")
         mean, logvar = (t.to(x.dtype) for t in self.encode(x))         # each (B, L)
-        output = self.decoder(self.reparameterize(mean, logvar, generator))
-        if fit:
+        output = self.decoder(self.reparameterize(mean, logvar, generator)).to(x.dtype)
+        if fit and self.likelihood == "gaussian":
             self.fit_variance(output, x, fit)
-        return Elbo(self.cost(output.to(x.dtype), x), kl_to_standard(mean, logvar))
+        return Elbo(self.cost(output, x), kl_to_standard(mean, logvar))
 
     @torch.no_grad()
     def log_likelihood(self, x: Tensor, samples: int,
@@ -276,6 +275,7 @@ def parts(model: VAE) -> list[tuple[str, str, int]]:
     return rows
 
 
+@one_line_errors
 def main(argv: list[str] | None = None) -> int:
     """Print the table of layers."""
     parser = argparse.ArgumentParser(description=main.__doc__, allow_abbrev=False)

@@ -64,7 +64,7 @@ def draw_curves(metrics: Path, path: Path) -> None:
     axes[2].plot(epochs, [row["active_units"] for row in rows], color=ORANGE, marker=".")
     axes[2].set(xlabel="epoch", title="active units", ylim=(0, None))
     axes[3].plot(epochs, [row["sigma"] for row in rows], color=BLUE, marker=".", label="σ")
-    axes[3].plot(epochs, [row["beta"] for row in rows], color=GREY, label="β")
+    axes[3].plot(epochs, [row["beta"] for row in rows], color=GREY, marker=".", label="β")
     axes[3].set(xlabel="epoch", title="σ of a pixel, and β", yscale="log")
     axes[3].legend(fontsize=8)
     save(figure, path)

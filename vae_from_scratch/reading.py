@@ -26,7 +26,8 @@ def read_square(path: Path, side: int) -> Tensor:
                 raise Image.DecompressionBombError
             image.draft(None, (side, side))     # JPEGs are decoded at 1/2, 1/4, 1/8 if it does
             upright = ImageOps.exif_transpose(image)
-            sprite = upright.has_transparency_data
+            sprite = upright.has_transparency_data and (      # an alpha channel may be solid
+                upright.convert("RGBA").getchannel("A").getextrema()[0] < 255)
             square = place_sprite(upright, side) if sprite else middle(to_rgb(upright), side)
     except FileNotFoundError:
         raise ValueError(f"there is no file {path}") from None

@@ -25,7 +25,7 @@ import optimization
 import options
 import pictures
 from data import CREATURES, QUICK, Data, binarised, load, to_input
-from evaluation import evaluate, inputs_of
+from evaluation import evaluate, inputs_of, sigma_of
 from measures import pca_psnr
 from model import NAME, SETTINGS, build
 
@@ -72,8 +72,9 @@ class Run:
                 setattr(self, name, saved[name])
         self.started = time.monotonic() - self.seconds
         args.out_dir.mkdir(parents=True, exist_ok=True)
-        for name in () if saved else ("best.pt", "checkpoint.pt"):  # two runs never mix
-            (args.out_dir / name).unlink(missing_ok=True)
+        old = () if saved else ("best.pt", "checkpoint.pt", "progress/epoch_*.png")
+        for path in (path for name in old for path in args.out_dir.glob(name)):
+            path.unlink()                                           # two runs never mix
         self.metrics = checkpoint.Metrics(args.out_dir / "metrics.csv", COLUMNS,
                                           self.step if saved else None)
 
@@ -112,7 +113,7 @@ class Run:
     def finish_epoch(self, count: int) -> None:
         """Validate, write a row, and save the checkpoints; print a line if it is due."""
         self.epoch, self.batch, args = self.epoch + 1, 0, self.args
-        rate, sigma = self.optimizer.param_groups[0]["lr"], self.model.variance.sqrt().item()
+        rate, sigma = self.optimizer.param_groups[0]["lr"], sigma_of(self.model)
         found = evaluate(self.model, self.validation)
         row = dict(zip(COLUMNS, (
             self.epoch, self.step, rate, self.beta, *(each / count for each in self.sums),
@@ -120,7 +121,8 @@ class Run:
             round(time.monotonic() - self.started, 2))))
         self.sums = (0.0, 0.0)
         self.metrics.add(**row)
-        cost = found.reconstruction + args.beta * found.kl     # the objective at its full price
+        paid = found.units.clamp(min=args.free_nats).sum().item()
+        cost = found.reconstruction + args.beta * paid         # the objective at its full price
         if self.best is None or cost < self.best:
             self.best, self.best_epoch = cost, self.epoch
             self.save("best.pt")      # before checkpoint.pt, which says that it is there

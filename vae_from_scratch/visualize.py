@@ -25,14 +25,14 @@ from gallery import Gallery
 from measures import nearest
 from model import NAME, VAE, build
 
-MAPPED = 500         # test pictures on the maps
+FEWEST, MAPPED = 5, 500      # test pictures on the maps
 ROWS, STEPS = 10, 9  # latents that are walked along, and pictures of a walk
 REACH = 3.0          # standard deviations of the prior, to both sides
 
 
 def flattened(z: Tensor, seed: int) -> dict[str, Tensor]:              # (N, L)
     """Codes in two dimensions, each (N, 2): the plane of most variance, and neighbourhoods."""
-    plane = PCA(min(2, z.size(1)), random_state=seed).fit_transform(z.numpy())
+    plane = PCA(min(2, *z.shape), random_state=seed).fit_transform(z.numpy())
     tsne = TSNE(random_state=seed, perplexity=min(30, (len(z) - 1) / 3))
     near = tsne.fit_transform(z.numpy())
     flat = torch.from_numpy(plane)
@@ -83,9 +83,10 @@ def main(argv: list[str] | None = None) -> int:
     names = draw_codes(model, x, train, args.seed, args.out)
     known = "turn" if name == "hue" else name                          # in its own colour
     labels = data.test.known[known] if name else torch.zeros(len(x))
-    maps = flattened(encode(model, x[:MAPPED]), args.seed)
-    pictures.draw_maps(maps, labels[:MAPPED], data.values.get(known), args.out / "map.png")
-    names.append("map.png")
+    if len(x) >= FEWEST:
+        maps = flattened(encode(model, x[:MAPPED]), args.seed)
+        pictures.draw_maps(maps, labels[:MAPPED], data.values.get(known), args.out / "map.png")
+        names.append("map.png")
     metrics = path.with_name("metrics.csv")
     if metrics.exists() and metrics.read_text(encoding="utf-8").count("\n") > 1:
         pictures.draw_curves(metrics, args.out / "loss.png")

@@ -89,9 +89,15 @@ def peer(images: Tensor, test: Tensor) -> tuple[Callable[[], None], Callable[[],
 
 
 def ours(images: Tensor, test: Tensor) -> tuple[Callable[[], None], Callable[[], float]]:
-    """The same with the folder's model and its way to make batches."""
+    """The same, from the same weights, with the folder's model and its way to make batches."""
     torch.manual_seed(0)
-    model = vae.model.VAE((1, 28, 28), 20, "mlp", 400, "relu", "bernoulli")
+    theirs, model = Peer(), vae.model.VAE((1, 28, 28), 20, "mlp", 400, "relu", "bernoulli")
+    for layers, layer in (((theirs.hide,), model.encoder.hide),
+                          ((theirs.mean, theirs.logvar), model.encoder.head),
+                          ((theirs.widen,), model.decoder.hide),
+                          ((theirs.finish,), model.decoder.finish)):
+        layer.weight.data = torch.cat([each.weight.data for each in layers])
+        layer.bias.data = torch.cat([each.bias.data for each in layers])
     optimizer = vae.optimization.make_optimizer(model)
 
     def epoch() -> None:

@@ -1,0 +1,34 @@
+"""The flags that say how pictures are drawn, shared by all scripts that draw some."""
+
+# no tensors here
+
+import argparse
+
+import console
+from diffusion import SAMPLERS, VARIANCES, Sampling
+
+FEW, MANY = 50, 1000     # steps where none are given: of DDIM, of DDPM
+
+
+def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
+    """Add `--sampler`, `--steps`, `--eta`, `--variance`, `--guidance` and `--no-clip`."""
+    add = parser.add_argument
+    add("--sampler", choices=SAMPLERS, default="ddim", help="default: %(default)s")
+    add("--steps", metavar="N", type=console.positive_int,
+        help=f"steps of sampling (default: {FEW} for ddim, all times for ddpm)")
+    add("--eta", metavar="X", type=console.non_negative_float, default=0.0,
+        help="share of fresh noise in a step of ddim, from 0 to 1 (default: 0)")
+    add("--variance", choices=VARIANCES, default="posterior",
+        help="noise of a step of ddpm (default: %(default)s)")
+    add("--guidance", metavar="X", type=console.non_negative_float, default=0.0,
+        help="how much more than training to insist on the label (default: 0)")
+    add("--clip", action=argparse.BooleanOptionalAction, default=True,
+        help="cut guesses to the range of pixels (default: yes)")
+
+
+def sampling_of(args: argparse.Namespace, times: int = MANY) -> Sampling:
+    """What the flags say, for a model with so many times. Raises Refusal for an η above 1."""
+    if args.eta > 1:
+        raise console.Refusal(f"--eta is a share from 0 to 1, not {args.eta:g}")
+    steps = args.steps or (min(FEW, times) if args.sampler == "ddim" else times)
+    return Sampling(args.sampler, steps, args.eta, args.variance, args.guidance, args.clip)

@@ -1,0 +1,100 @@
+"""A training step against the package `denoising-diffusion-pytorch`, side by side.
+
+    python tests/benchmarks/diffusion.py             # grey pictures of 28×28, batches of 64
+
+Both networks see the same pictures and times; ours is given as many levels and channels as make
+parameters and operations about equal, and a line says how equal. A step is the loss, the
+gradient and Adam. The second part times our own default network, which costs less.
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from support import load
+
+diffusion = load("diffusion_from_scratch")
+BATCH, ROUNDS, SHAPE = 64, 7, (1, 28, 28)
+PEER = {"dim": 32, "dim_mults": (1, 2, 4), "channels": 1}
+OURS = {"width": 38, "multipliers": (1, 2, 3), "blocks": 1, "attention": (2,), "patch": 1}
+
+
+def size_of(model: nn.Module) -> tuple[int, float]:
+    """Parameters, and billions of operations of a forward pass of one picture."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.randn(1, *SHAPE), torch.zeros(1, dtype=torch.long))
+    return sum(p.numel() for p in model.parameters()), counter.get_total_flops() / 1e9
+
+
+def peer() -> tuple[nn.Module, Callable[[torch.Tensor], None]]:
+    """The package's network and what trains it for a step, as its `Trainer` does."""
+    from denoising_diffusion_pytorch import GaussianDiffusion, Unet
+
+    model = Unet(**PEER)
+    whole = GaussianDiffusion(model, image_size=SHAPE[-1], objective="pred_v")
+    optimizer = torch.optim.Adam(whole.parameters(), lr=1e-4)
+
+    def step(images: torch.Tensor) -> None:
+        loss = whole(images)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(whole.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return model, step
+
+
+def ours(settings: dict) -> tuple[nn.Module, Callable[[torch.Tensor], None]]:
+    """Ours, with the same objective."""
+    model = diffusion.model.UNet(SHAPE, **settings).to(memory_format=torch.channels_last)
+    process = diffusion.diffusion.Diffusion(diffusion.schedule.Schedule.named("cosine"), "v")
+    optimizer = diffusion.optimization.make_optimizer(model, 0.0)
+    parameters = list(model.parameters())
+
+    def step(images: torch.Tensor) -> None:
+        x0, t = 2 * images - 1, torch.randint(1000, (len(images),))
+        noise = torch.randn_like(x0)
+        losses = process.losses(model(process.q_sample(x0, t, noise), t), x0, t, noise)
+        optimizer.zero_grad(set_to_none=True)
+        losses.mean().backward()
+        diffusion.optimization.clip(parameters, 1.0)
+        optimizer.step()
+
+    return model, step
+
+
+def seconds(step: Callable[[torch.Tensor], None], images: torch.Tensor) -> float:
+    """How long a step takes."""
+    begin = time.perf_counter()
+    step(images)
+    return time.perf_counter() - begin
+
+
+def main() -> None:
+    """Print sizes and times, in turn."""
+    torch.manual_seed(0)
+    images = torch.rand(BATCH, *SHAPE)
+    small = {**diffusion.model.PRESETS["small"], "classes": 10}
+    rivals = {"the package": peer(), "ours, as large": ours(OURS), "ours, small": ours(small)}
+    found: dict[str, list[float]] = {name: [] for name in rivals}
+    for _ in range(ROUNDS + 1):
+        for name, (_, step) in rivals.items():
+            found[name].append(seconds(step, images))
+    base = statistics.median(found["the package"][1:])
+    for name, (model, _) in rivals.items():
+        parameters, operations = size_of(model)
+        middle = statistics.median(found[name][1:])
+        print(f"{name:16} {parameters:10,} parameters {operations:7.3f} GFLOP "
+              f"{1000 * middle:7.0f} ms a step, {base / middle:.2f} times as fast")
+    print(f"batches of {BATCH}, {torch.get_num_threads()} threads")
+
+
+if __name__ == "__main__":
+    main()
