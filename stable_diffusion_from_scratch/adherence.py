@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from shapes import BACKGROUNDS, COLOURS, RELATIONS, SHAPES, UNITS, Scene, cover, edges, places
+from scenes import BACKGROUNDS, COLOURS, RELATIONS, SHAPES, UNITS, Scene, cover, edges, places
 
 DIFFERENT = 64       # levels of a colour by which a thing differs from the background
 LEAST = 8.0          # square units of a thing; less is a speck

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import shapes
 from console import Refusal, from_here
 from folders import read_folder
+from scenes import draw_scene, paint
 from words import training_caption
 
 NAMES = ("shapes",)
@@ -71,9 +71,9 @@ def load(name: str, side: int = SIDE, seed: int = 0, workers: int = 0,
 
 def drawn_shapes(side: int, seed: int, counts: tuple[int, int] = DRAWN) -> Data:
     """Coloured shapes, none of a held-out pair of colour and shape; one by one, by the seed."""
-    scenes = [shapes.draw_scene(seed, index) for index in range(sum(counts))]
+    scenes = [draw_scene(seed, index) for index in range(sum(counts))]
     captions = [training_caption(scene, seed, index) for index, scene in enumerate(scenes)]
-    images = torch.from_numpy(shapes.paint(scenes, side))              # (N, P, P, 3)
+    images = torch.from_numpy(paint(scenes, side))              # (N, P, P, 3)
     return Data("shapes", *_split(images, captions, counts[0]))
 
 

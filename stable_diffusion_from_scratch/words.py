@@ -12,12 +12,12 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from shapes import HELD_OUT, TRAINED, Scene, Thing, draw_scene
+from scenes import HELD_OUT, TRAINED, Scene, Thing, draw_scene
 
 SIZE_WORDS = {"small": ("small", "little"), "large": ("large", "big"), "medium": ()}
-PLACE_WORDS = {"left": ("on the left", "at the left"), "right": ("on the right", "at the right"),
-               "top": ("at the top",), "bottom": ("at the bottom",),
-               "middle": ("in the middle", "in the centre"),
+PLACE_WORDS = {"left": ("on the left", "at the left"),
+               "right": ("on the right", "at the right"), "top": ("at the top",),
+               "bottom": ("at the bottom",), "middle": ("in the middle", "in the centre"),
                "left of": ("left of", "to the left of"),
                "right of": ("right of", "to the right of"),
                "above": ("above",), "below": ("below", "under")}

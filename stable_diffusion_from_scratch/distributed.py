@@ -1,0 +1,80 @@
+"""One training in several processes, as `torchrun` starts them; a single one needs nothing.
+
+Every process has the whole model and a share of each batch. `DistributedDataParallel` averages
+their gradients, which `torchrun --nproc-per-node 2 train.py` makes the gradient of the batch.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from console import Refusal
+
+
+def start(device: torch.device) -> None:
+    """Meet the other processes, if `torchrun` started any, each on a GPU of its own."""
+    if "RANK" not in os.environ:
+        return
+    if device.type == "cuda":
+        place = int(os.environ["LOCAL_RANK"])
+        if place >= torch.cuda.device_count():
+            raise Refusal(f"there are {torch.cuda.device_count()} GPUs for more processes: "
+                          "lower --nproc-per-node")
+        torch.cuda.set_device(place)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """Part from the other processes in the end, if there were any."""
+    try:
+        yield
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def wait() -> None:
+    """Go on when all processes have come to this point."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
+@contextlib.contextmanager
+def first_alone() -> Iterator[None]:
+    """The first process does it alone, such as a download; then the others do it together."""
+    if rank():
+        wait()
+    try:
+        yield
+    finally:
+        if not rank():
+            wait()
+
+
+def rank() -> int:
+    """Number of this process; 0 writes the files and prints."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def ranks() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def total(values: Tensor, device: torch.device) -> Tensor:
+    """The sum of a tensor over all processes, which talk to each other through `device`."""
+    if dist.is_initialized():
+        values = values.to(device)
+        dist.all_reduce(values)
+    return values
+
+
+def parallel(model: nn.Module) -> nn.Module:
+    """The model whose gradients are averaged over all processes after each backward pass."""
+    return DistributedDataParallel(model) if dist.is_initialized() else model
