@@ -216,7 +216,8 @@ def load_pretrained(path: Path) -> tuple[StableDiffusion, dict]:
     weights.setdefault("scale_factor", torch.tensor(source.hints.get("scale", SCALE)))
     model.load_state_dict(weights, assign=True)
     say(f"using {from_here(path)} ({', '.join(source.remarks)})")
-    return model.eval(), config | {key: source.hints[key] for key in ("tokenizer",)
+    notes = ("tokenizer", "image_size", "prompts")     # what our own files say besides
+    return model.eval(), config | {key: source.hints[key] for key in notes
                                    if key in source.hints}
 
 
