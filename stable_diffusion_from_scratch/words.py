@@ -23,6 +23,7 @@ PLACE_WORDS = {"left": ("on the left", "at the left"),
                "above": ("above",), "below": ("below", "under")}
 BACKGROUND_WORDS = ("on a {} background", "on {}")
 ARTICLES = ("a", "a", "the", "")
+VOWELS = "aeiou"
 TURNED = 0.15        # share of "circle in red"
 MOST = 4000          # words of a vocabulary
 LENGTHS = (16, 77)   # tokens of a row: at least, at most
@@ -37,7 +38,10 @@ def describe(thing: Thing, rng: np.random.Generator | None, size: bool) -> str:
     what = f"{thing.colour} {thing.shape}"
     if rng and rng.random() < TURNED:
         what = f"{thing.shape} in {thing.colour}"
-    return " ".join(filter(None, [article, how, what]))
+    said = " ".join(filter(None, [how, what]))
+    if article == "a" and said[0] in VOWELS:
+        article = "an"
+    return f"{article} {said}".strip()
 
 
 def caption(scene: Scene, rng: np.random.Generator | None = None) -> str:
