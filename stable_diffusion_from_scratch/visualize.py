@@ -7,14 +7,17 @@
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+import checkpoint
 import console
 import pictures
 from asking import add_drawing_flags, check
+from curves import draw_curves
 from inference import open_painter
 from looking import look
 from painter import Painter
@@ -125,6 +128,22 @@ def samples(painter: Painter, prompts: Sequence[str], seeds: Sequence[int],
     return pictures.labelled(torch.cat(drawn), [f"seed {seed}" for seed in seeds], prompts)
 
 
+def sheets(painter: Painter, prompts: Sequence[str], seed: int,
+           **how: object) -> dict[str, Image.Image]:
+    """All of the above, by name."""
+    rows = prompts[:: max(1, len(prompts) // PROMPTS)]
+    first, then, seeds = prompts[0], rows[1 % len(rows)], range(seed, seed + SEEDS)
+    return {"samples": samples(painter, rows, seeds, **how),
+            "film": film(painter, first, seed, **how),
+            "latents": latent_channels(painter, first, seeds[:3], **how),
+            "attention": attention(painter, first, seed, **how),
+            "guidance": guidance_sweep(painter, first, seeds[:3], **how),
+            "samplers": samplers(painter, first, seed, **how),
+            "interpolation": interpolation(painter, first, then, seed, **how),
+            "image_to_image": image_to_image(painter, first, then, seed, **how),
+            "inpainting": inpainting(painter, first, then, seeds[:6], **how)}
+
+
 @console.one_line_errors
 @torch.no_grad()
 def main(argv: list[str] | None = None) -> int:
@@ -133,26 +152,21 @@ def main(argv: list[str] | None = None) -> int:
     add_drawing_flags(parser)
     args = parser.parse_args(argv)
     check(parser, args)
-    painter, seed = open_painter(args), args.seed
+    if not args.weights:
+        args.checkpoint = args.checkpoint or checkpoint.newest(Path(__file__).resolve().parent)
+    painter = open_painter(args)
     painter.size = args.size or painter.size
     prompts = [args.prompt] if args.prompt else painter.prompts
-    rows = prompts[:: max(1, len(prompts) // PROMPTS)]
-    first, then, seeds = prompts[0], rows[1 % len(rows)], range(seed, seed + SEEDS)
-    how = {"negative": args.negative, "guidance": args.guidance, "steps": args.steps,
-           "sampler": args.sampler}
-    images = {"samples": samples(painter, rows, seeds, **how),
-              "film": film(painter, first, seed, **how),
-              "latents": latent_channels(painter, first, seeds[:3], **how),
-              "attention": attention(painter, first, seed, **how),
-              "guidance": guidance_sweep(painter, first, seeds[:3], **how),
-              "samplers": samplers(painter, first, seed, **how),
-              "interpolation": interpolation(painter, first, then, seed, **how),
-              "image_to_image": image_to_image(painter, first, then, seed, **how),
-              "inpainting": inpainting(painter, first, then, seeds[:6], **how)}
+    images = sheets(painter, prompts, args.seed, negative=args.negative, sampler=args.sampler,
+                    guidance=args.guidance, steps=args.steps)
     for name, image in images.items():
         pictures.save_image(image, args.out / f"{name}.png")
-    print(f"wrote {', '.join(f'{name}.png' for name in images)} to "
-          f"{console.from_here(args.out)}")
+    names = [f"{name}.png" for name in images]
+    metrics = args.checkpoint and args.checkpoint.with_name("metrics.csv")
+    if metrics and metrics.exists() and metrics.read_text(encoding="utf-8").count("\n") > 1:
+        draw_curves(metrics, args.out / "loss.png")
+        names.append("loss.png")
+    print(f"wrote {', '.join(names)} to {console.from_here(args.out)}")
     return 0
 
 

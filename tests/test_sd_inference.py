@@ -170,7 +170,8 @@ def test_a_picture_to_begin_with(ask: Callable, painter: Painter, tmp_path: Path
     image = sd.pipeline.floats(pixels(path)[None])
     for strength, given in ((0.0, ("--strength", 0)), (0.8, ())):
         found = ask("--init", path, "--count", 1, "--prompt", PROMPTS[1], "--steps", 5, *given)
-        expected = painter.draw([PROMPTS[1]], [0], steps=5, image=image, strength=strength)
+        expected = painter.draw([PROMPTS[1]], [0], steps=5, image=image, strength=strength,
+                                guidance=3.0)
         assert torch.equal(pixels(found.out / "seed_0.png"), expected[0])
     found = ask("--init", path, "--count", 1, "--size", 16, "--prompt", PROMPTS[1])
     assert pixels(found.out / "seed_0.png").shape == (16, 16, 3)

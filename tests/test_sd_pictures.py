@@ -226,7 +226,7 @@ def test_all_samplers_begin_with_the_same_noise(painter: sd.painter.Painter, sho
     monkeypatch.setattr(visualize, "STEPS", (2, 3))
     visualize.samplers(painter, FIRST, 4, **HOW)
     images, columns, rows = shown[0]
-    assert columns == ["2", "3"] and rows == visualize.SAMPLERS
+    assert columns == ["2", "3"] and rows == list(visualize.SAMPLERS)
     assert set(rows) == set(sd.schedulers.SAMPLERS) and len(images) == 12
     for number, (name, steps) in enumerate((n, s) for n in rows for s in (2, 3)):
         expected = painter.draw([FIRST], [4], **{**HOW, "sampler": name, "steps": steps})
