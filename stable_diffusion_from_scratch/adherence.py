@@ -79,14 +79,19 @@ def pieces(mask: np.ndarray) -> list[np.ndarray]:                      # (S, S)
     return sorted(found, key=np.sum, reverse=True)
 
 
-def read(picture: np.ndarray) -> list[Seen]:                           # (S, S, 3)
-    """The things in a picture, the largest first."""
-    pixels, unit = picture.astype(np.float32), UNITS / len(picture)    # (S, S, 3), ()
-    rim = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])     # (4S, 3)
+def parts_of(picture: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:    # (S, S, 3)
+    """The background's colour (3,), and the pixels (S, S) of each thing, the largest first."""
+    rim = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])     # (4S, 3)
     behind = np.array(BACKGROUNDS[nearest(np.median(rim, axis=0), BACKGROUNDS)])   # (3,)
-    things = pieces(np.abs(pixels - behind).max(axis=2) > DIFFERENT)
-    return [look(pixels, behind, thing) for thing in things
-            if thing.sum() * unit**2 >= LEAST]
+    things = pieces(np.abs(picture - behind).max(axis=2) > DIFFERENT)
+    unit = UNITS / len(picture)
+    return behind, [thing for thing in things if thing.sum() * unit**2 >= LEAST]
+
+
+def read(picture: np.ndarray) -> list[Seen]:                           # (S, S, 3)
+    """The things in a picture in bytes, the largest first."""
+    behind, things = parts_of(picture)
+    return [look(picture.astype(np.float32), behind, thing) for thing in things]
 
 
 def look(pixels: np.ndarray, behind: np.ndarray, thing: np.ndarray) -> Seen:

@@ -35,7 +35,7 @@ def encode_all(model: StableDiffusion, images: Tensor, device: torch.device) -> 
                    torch.cat([(each.logvar / 2).exp() * scale for each in found]).cpu())
 
 
-def spread(known: Latents) -> float:
+def deviation(known: Latents) -> float:
     """The deviation of latents that are drawn: of all numbers alike, as in the release."""
     square = known.mean.double().square().mean() + known.deviation.double().square().mean()
     return (square - known.mean.double().mean() ** 2).sqrt().item()
@@ -44,7 +44,7 @@ def spread(known: Latents) -> float:
 def scale_of(model: StableDiffusion, data: Data, device: torch.device) -> float:
     """The factor by which latents of training pictures get a deviation of one."""
     known = encode_all(model, data.train.images[:SCALED], device)
-    return model.scale_factor.item() / spread(known)                   # (3)
+    return model.scale_factor.item() / deviation(known)                   # (3)
 
 
 class Validation:
@@ -80,7 +80,7 @@ class Validation:
             square += errors.mean(1).sum().item()
         latents = encode_all(model, images, self.device)
         return {"validation_loss": loss / len(images), "psnr": decibels(square / len(images)),
-                "deviation": spread(latents)}
+                "deviation": deviation(latents)}
 
     @torch.no_grad()
     def measure_diffusion(self, model: StableDiffusion) -> dict[str, float]:
