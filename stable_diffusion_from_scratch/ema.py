@@ -14,7 +14,7 @@ def decay_at(step: int, decay: float) -> float:
     With 0.9999 from the start, half of the average would be the untrained weights for seven
     thousand steps.
     """
-    return min(decay, (1 + step) / (10 + step))
+    return min(decay, (1 + step) / (10 + step))                        # (20)
 
 
 class Average:

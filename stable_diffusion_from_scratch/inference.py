@@ -58,11 +58,9 @@ def draw(painter: Painter, args: argparse.Namespace, image: Tensor | None,
         looks = [look(painter, prompts[number % len(prompts)], seed, args.size, **how)
                  for number, seed in enumerate(seeds)]
         drawn = torch.stack([found.picture for found in looks])        # (B, ..., 3)
-        for seed, (picture, words, maps) in zip(seeds, looks):
-            sheet = pictures.labelled(torch.cat([picture[None], pictures.heat(picture, maps)]),
-                                      ["", *words])
+        for seed, found in zip(seeds, looks):
             names.append(f"attention_{seed}.png")
-            pictures.save_image(sheet, args.out / names[-1])
+            pictures.save_image(pictures.attended(*found), args.out / names[-1])
     else:
         drawn = painter.draw(prompts, seeds, args.size, **how)         # (B, ..., 3)
     for seed, picture in zip(seeds, drawn):

@@ -20,7 +20,7 @@ def vae_losses(drawn: Tensor, x: Tensor, found: Gaussian, price: float) -> Tenso
     """
     error = (drawn - x).flatten(1)                                     # (B, C*H*W)
     far = error.abs().mean(1) + error.square().mean(1)                 # (B,)
-    return far + price * found.kl() / error.size(1)                    # (B,)
+    return far + price * found.kl() / error.size(1)                    # (B,)  (18)
 
 
 def noised(latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ def time_weights(t: Tensor, gamma: float) -> Tensor:                   # (B,)
     """
     bars = torch.from_numpy(alpha_bars()).to(t.device)[t]              # (B,)
     ratio = bars / (1 - bars)                                          # (B,)
-    return (ratio.clamp(max=gamma) / ratio).float()                    # (B,)
+    return (ratio.clamp(max=gamma) / ratio).float()                    # (B,)  (19)
 
 
 def noise_losses(seen: Tensor, noise: Tensor, t: Tensor, gamma: float) -> Tensor:

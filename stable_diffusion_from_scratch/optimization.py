@@ -23,7 +23,7 @@ def make_optimizer(parameters: Iterable[nn.Parameter],
 def rate_share(step: int, steps: int, warm_up: int) -> float:
     """The share of the highest rate in step 1, 2, … of `steps`: up a line, down a cosine."""
     fall = 0.5 * (1 + math.cos(math.pi * step / (steps + 1)))
-    return min(1.0, step / max(warm_up, 1)) * (LEAST + (1 - LEAST) * fall)
+    return min(1.0, step / max(warm_up, 1)) * (LEAST + (1 - LEAST) * fall)     # (21)
 
 
 def clip(parameters: Iterable[nn.Parameter], longest: float) -> None:

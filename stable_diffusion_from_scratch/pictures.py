@@ -2,6 +2,7 @@
 
 # N pictures or words, H height and W width, C channels of a latent
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,8 @@ GREY = 128           # of the lines between pictures
 LETTERS = 13         # height of a letter in screen pixels
 MARGIN = 6           # between words and pictures
 MAP_SHARE = 0.75     # of a map of attention, before the drawing that it is laid on
+ACROSS = 12          # maps in a row
+LONGEST = 60         # letters beside a row
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -47,6 +50,7 @@ def enlarged(images: Tensor) -> int:
 def labelled(images: Tensor, columns: Sequence[str],
              rows: Sequence[str] = ()) -> Image.Image:                 # (N, H, W, 3)
     """The same with a word above each column, and one at the left of each row."""
+    rows = [textwrap.shorten(text, LONGEST, placeholder=" …") for text in rows]
     sheet, font = tile(images, len(columns)), ImageFont.load_default(LETTERS)
     zoom = enlarged(images)
     height, width = ((side + 1) * zoom for side in images.shape[1:3])
@@ -84,6 +88,17 @@ def heat(picture: Tensor, maps: Tensor) -> Tensor:                     # (H, W, 
     glow = torch.from_numpy(matplotlib.colormaps["inferno"](share.numpy())[..., :3])
     mixed = MAP_SHARE * glow + (1 - MAP_SHARE) * picture / 255         # (N, H, W, 3)
     return (255 * mixed).round().byte()                                # (N, H, W, 3)
+
+
+def attended(picture: Tensor, words: Sequence[str], maps: Tensor) -> Image.Image:
+    """A drawing (H, W, 3), then each word above its map (N, H, W), in rows if they are many."""
+    images, names = torch.cat([picture[None], heat(picture, maps)]), ["", *words]
+    rows = [labelled(images[first : first + ACROSS], names[first : first + ACROSS])
+            for first in range(0, len(names), ACROSS)]
+    whole = Image.new("RGB", (rows[0].width, sum(row.height for row in rows)), "white")
+    for number, row in enumerate(rows):
+        whole.paste(row, (0, sum(above.height for above in rows[:number])))
+    return whole
 
 
 def grey(latents: Tensor) -> Tensor:                                   # (N, C, H, W)

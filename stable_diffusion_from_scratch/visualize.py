@@ -63,9 +63,7 @@ def latent_channels(painter: Painter, prompt: str, seeds: Sequence[int],
 
 def attention(painter: Painter, prompt: str, seed: int, **how: object) -> Image.Image:
     """A drawing, and below each word of the prompt where it was looked at."""
-    picture, words, maps = look(painter, prompt, seed, **how)          # (H, W, 3), ...
-    return pictures.labelled(torch.cat([picture[None], pictures.heat(picture, maps)]),
-                             ["", *words])
+    return pictures.attended(*look(painter, prompt, seed, **how))
 
 
 def guidance_sweep(painter: Painter, prompt: str, seeds: Sequence[int],

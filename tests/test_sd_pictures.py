@@ -72,6 +72,7 @@ def test_words_stand_above_and_beside_their_pictures() -> None:
     assert ink[:top, half:].any() and not ink[:top, :half].any()
     assert ink[top:middle, :left].any() and not ink[middle:, :left].any()
     assert pictures.labelled(images, ["", ""]).size == pictures.tile(images, 2).size
+    assert pictures.labelled(images, ["", ""], ["word " * 99, ""]).width < 700
 
 
 def test_a_map_is_bright_where_it_is_large() -> None:
@@ -83,6 +84,18 @@ def test_a_map_is_bright_where_it_is_large() -> None:
     white = pictures.heat(torch.full((8, 8, 3), 255, dtype=torch.uint8), maps).float().mean(3)
     assert (white - found).min() > 60                   # the drawing shines through
     assert not pictures.heat(torch.zeros(8, 8, 3), torch.ones(1, 8, 8)).isnan().any()
+
+
+def test_many_words_stand_in_rows(shown: list) -> None:
+    picture, maps = noise(48, 48, 3), torch.rand(14, 48, 48)
+    sheet = np.array(pictures.attended(picture, [f"w{n}" for n in range(14)], maps))
+    assert [names for _, names, _ in shown] == [["", *(f"w{n}" for n in range(11))],
+                                                ["w11", "w12", "w13"]]
+    rows = [np.array(pictures.labelled(images, names)) for images, names, _ in list(shown)]
+    assert torch.equal(shown[0][0][0], picture)
+    assert torch.equal(shown[1][0], pictures.heat(picture, maps)[11:])
+    assert np.array_equal(sheet[: len(rows[0])], rows[0])
+    assert np.array_equal(sheet[len(rows[0]) :, : rows[1].shape[1]], rows[1])
 
 
 def test_latents_are_grey_about_the_middle() -> None:
