@@ -9,6 +9,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 import torch
 from PIL import Image
@@ -82,11 +83,11 @@ def main(argv: list[str] | None = None) -> int:
     add("--count", metavar="N", type=console.positive_int,
         help=f"pictures, each with a seed of its own, from --seed on (default: {COUNT}, or "
              f"{COUNT_PUBLISHED} with --weights)")
-    add("--init", metavar="IMAGE", type=gallery.Path,
+    add("--init", metavar="IMAGE", type=Path,
         help="a picture to begin with; it keeps its size unless --size is given")
     add("--strength", metavar="X", type=strength,
         help=f"how much of it may change, from 0 to 1 (default: {STRENGTH:g}, 1 with --mask)")
-    add("--mask", metavar="IMAGE", type=gallery.Path,
+    add("--mask", metavar="IMAGE", type=Path,
         help="white where the picture shall be drawn anew")
     add("--attention", action="store_true",
         help="also show where each word of the prompt was looked at")

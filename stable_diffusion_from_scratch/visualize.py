@@ -47,7 +47,8 @@ def film(painter: Painter, prompt: str, seed: int, **how: object) -> Image.Image
 def latent_channels(painter: Painter, prompt: str, seeds: Sequence[int],
                     **how: object) -> Image.Image:
     """Drawings, what the encoder makes of each, channel by channel, and what comes back."""
-    drawn, vae = painter.draw([prompt], seeds, **how), painter.pipe.model.vae   # (N, H, W, 3)
+    vae = painter.pipe.model.vae
+    drawn = painter.draw([prompt], seeds, **how)                       # (N, H, W, 3)
     sides = (side // vae.factor for side in drawn.shape[1:3])
     nothing = torch.zeros(len(drawn), vae.latents, *sides, device=painter.pipe.device)
     latents = painter.pipe.encode(floats(drawn), nothing)              # (N, C, ...)

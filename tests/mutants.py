@@ -70,6 +70,7 @@ DRAWER = "stable_diffusion_from_scratch"
 CROSS_TESTS, LATENT_TESTS = "test_sd_model.py", "test_sd_vae.py"
 PROMPT_TESTS, SAMPLER_TESTS = "test_sd_text.py", "test_sd_schedulers.py"
 PIXEL_TESTS, KEY_TESTS = "test_sd_pipeline.py", "test_sd_weights.py"
+ASKED_TESTS, SHEET_TESTS = "test_sd_inference.py", "test_sd_pictures.py"
 
 PAINTER = "diffusion_from_scratch"
 STEP_TESTS, UNET_TESTS = "test_diffusion_samplers.py", "test_diffusion_model.py"
@@ -128,6 +129,26 @@ MUTANTS = [
     Mutant(f"{DRAWER}/layouts.py", "levels - 1 - int(level)", "int(level)", KEY_TESTS),
     Mutant(f"{DRAWER}/weights.py", "means.get(mine, name)", "name", KEY_TESTS),
     Mutant(f"{DRAWER}/weights.py", 'source.hints.get("scale", SCALE)', "SCALE", KEY_TESTS),
+    # stable diffusion: asking a trained model, and looking at it
+    Mutant(f"{DRAWER}/painter.py", "PRECISIONS[precision]).scale_factor = scale",
+           "PRECISIONS[precision])", ASKED_TESTS),
+    Mutant(f"{DRAWER}/painter.py", "prompts if len(prompts) == 1 else prompts[here]",
+           "prompts[: len(seeds[here])]", ASKED_TESTS),
+    Mutant(f"{DRAWER}/painter.py", "tokenizer.length = config[\"text\"][\"positions\"]", "pass",
+           ASKED_TESTS),
+    Mutant(f"{DRAWER}/inference.py", "args.seed + number for", "args.seed for", ASKED_TESTS),
+    Mutant(f"{DRAWER}/inference.py", "1.0 if args.mask else STRENGTH", "STRENGTH",
+           ASKED_TESTS),
+    Mutant(f"{DRAWER}/asking.py", "int(found[2] or found[1]), int(found[1])",
+           "int(found[1]), int(found[2] or found[1])", ASKED_TESTS),
+    Mutant(f"{DRAWER}/gallery.py", ">= 128", "< 128", ASKED_TESTS),
+    Mutant(f"{DRAWER}/gallery.py", "if hole.size != image.size:",
+           "if hole.size != image.size and not size:", SHEET_TESTS),
+    Mutant(f"{DRAWER}/looking.py", "start=1", "start=0", SHEET_TESTS),
+    Mutant(f"{DRAWER}/looking.py", "every[places].sum(0)", "every[places[0]]", SHEET_TESTS),
+    Mutant(f"{DRAWER}/pictures.py", "/ 5 + 0.5", "/ 4 + 0.5", SHEET_TESTS),
+    Mutant(f"{DRAWER}/visualize.py", "seen[number][which] for", "seen[number][0] for",
+           SHEET_TESTS),
     # diffusion: schedules, steps, and the network
     Mutant(f"{PAINTER}/schedule.py", "torch.arange(1, steps + 1) * len(self) // steps - 1",
            "torch.arange(steps) * len(self) // steps", BETA_TESTS),

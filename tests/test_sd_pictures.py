@@ -294,6 +294,13 @@ def test_everything_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture, show
     painter = sd.painter.Painter.open(best, torch.device("cpu"))
     expected = painter.draw([PROMPTS[1]], [4], guidance=sd.asking.GUIDANCE, steps=2)
     assert near(images[9:10], expected)
+    row = ",".join(map(str, range(11))).replace("1,", "vae,", 1).replace("9,", ",")
+    header = ("step,stage,rate,train_loss,validation_loss,psnr,deviation,colour,shape,both,"
+              "seconds")
+    (tmp_path / "metrics.csv").write_text(f"{header}\n{row}\n", encoding="utf-8")
+    assert visualize.main([*flags, "--out", str(out)]) == 0
+    assert "inpainting.png, loss.png to" in capsys.readouterr().out
+    assert (out / "loss.png").exists()
 
 
 def test_another_prompt_and_size_may_be_shown(tmp_path: Path, shown: list,
