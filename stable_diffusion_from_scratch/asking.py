@@ -33,7 +33,7 @@ def strength(text: str) -> float:
 
 def size(text: str) -> tuple[int, int]:
     """Height and width of "512" or, width first, of "768x512", as an argparse type."""
-    found = re.fullmatch(r"([1-9]\d{0,4})(?:[x×]([1-9]\d{0,4}))?", text)
+    found = re.fullmatch(r"([1-9]\d{0,3})(?:[x×]([1-9]\d{0,3}))?", text)
     if not found:
         raise argparse.ArgumentTypeError(f"{text!r} is no size such as 512 or 768x512")
     return int(found[2] or found[1]), int(found[1])

@@ -8,6 +8,7 @@
 # B pictures, P pixels of a side
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from painter import Painter
 
 AT_MOST = 10_000          # pictures of a sheet
 COUNT, COUNT_PUBLISHED = 8, 1
-COLUMNS = 8               # of a sheet
+COLUMNS = 8               # of a sheet, more if it were too long
 
 
 def open_painter(args: argparse.Namespace) -> Painter:
@@ -67,7 +68,8 @@ def draw(painter: Painter, args: argparse.Namespace, image: Tensor | None,
     for seed, picture in zip(seeds, drawn):
         pictures.save_image(Image.fromarray(picture.numpy()), args.out / f"seed_{seed}.png")
     if args.count > 1:
-        pictures.save_tiles(drawn, min(COLUMNS, args.count), args.out / "samples.png")
+        columns = min(args.count, max(COLUMNS, math.isqrt(args.count)))
+        pictures.save_tiles(drawn, columns, args.out / "samples.png")
     for number, seed in enumerate(seeds):
         print(f"seed {seed}: {prompts[number % len(prompts)]}")
     return names

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 import checkpoint
-from console import Refusal, from_here
+from console import Refusal, from_here, say
 from model import NAME, StableDiffusion, build
 from pipeline import Pipeline
 from tokenizer import ClipTokenizer, Tokenizer, from_state
@@ -46,10 +46,19 @@ class Painter:
              precision: str = "auto") -> "Painter":
         """The model of a checkpoint with its averaged weights, without a path of the newest.
 
-        Raises Refusal for a file that is damaged, or is none of this folder's checkpoints.
+        Raises Refusal for a file that is damaged or none of this folder's checkpoints, and for
+        a run whose first stage is not over.
         """
-        model, config = checkpoint.open_model(path, NAME, build, torch.device("cpu"))
-        return cls(model, config, device, precision)
+        path = path or checkpoint.newest(Path(__file__).resolve().parent)
+        contents = checkpoint.load(path, NAME)
+        if contents.get("stage") == "vae":
+            raise Refusal(f"{from_here(path)} has a trained autoencoder and nothing else: go "
+                          "on with python train.py --stage diffusion --weights "
+                          f"{from_here(path)}")
+        model = build(contents["config"])
+        checkpoint.restore(model, contents.get("ema", contents["model"]), path)
+        say(f"using {from_here(path)}")
+        return cls(model, contents["config"], device, precision)
 
     @classmethod
     def published(cls, path: Path, vocabulary: Path | None, device: torch.device,

@@ -81,6 +81,14 @@ def test_averaged_weights_draw_where_there_are_some(best: Path, painter: Painter
                     painter.draw(PROMPTS[:1], [0], **BRIEF))
 
 
+def test_an_autoencoder_alone_does_not_draw(tmp_path: Path) -> None:
+    save_tiny(tmp_path / "first.pt", stage="vae")
+    with pytest.raises(Refusal, match="first.pt has a trained autoencoder and nothing else: go "
+                                      "on with python train.py --stage diffusion --weights"):
+        Painter.open(tmp_path / "first.pt", CPU)
+    Painter.open(save_tiny(tmp_path / "then.pt", stage="diffusion"), CPU)
+
+
 def test_a_slim_copy_in_half_precision_draws_nearly_the_same(best: Path, painter: Painter,
                                                              tmp_path: Path) -> None:
     slim = tmp_path / "slim.pt"
@@ -306,8 +314,8 @@ def test_what_is_impossible_is_refused_in_a_sentence(flags: tuple, words: str, a
 @pytest.mark.parametrize("flags", [
     "--steps 0", "--steps 1001", "--steps x", "--init x --strength 1.1", "--strength 0.5",
     "--init x --strength -0.1", "--mask x.png", "--count 0", "--count 10001", "--guidance -1",
-    "--sampler heun", "--size 0", "--size 8x", "--tokenizer x", "--weights x", "--seed -1",
-    "--precision fp8"])
+    "--sampler heun", "--size 0", "--size 8x", "--size 10000",
+    "--tokenizer x", "--weights x", "--seed -1", "--precision fp8"])
 def test_bad_flags_end_with_2(flags: str, ask: Callable, best: Path) -> None:
     with pytest.raises(SystemExit, match="2"):
         sd.inference.main(["--checkpoint", str(best), *flags.split()])
