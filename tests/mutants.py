@@ -71,6 +71,8 @@ CROSS_TESTS, LATENT_TESTS = "test_sd_model.py", "test_sd_vae.py"
 PROMPT_TESTS, SAMPLER_TESTS = "test_sd_text.py", "test_sd_schedulers.py"
 PIXEL_TESTS, KEY_TESTS = "test_sd_pipeline.py", "test_sd_weights.py"
 ASKED_TESTS, SHEET_TESTS = "test_sd_inference.py", "test_sd_pictures.py"
+SCENE_TESTS, STAGE_TESTS = "test_sd_data.py", "test_sd_train.py"
+TABLE_OF_PROMPTS, SHARED_TESTS = "test_sd_evaluate.py", "test_sd_refusals.py"
 
 PAINTER = "diffusion_from_scratch"
 STEP_TESTS, UNET_TESTS = "test_diffusion_samplers.py", "test_diffusion_model.py"
@@ -149,6 +151,34 @@ MUTANTS = [
     Mutant(f"{DRAWER}/pictures.py", "/ 5 + 0.5", "/ 4 + 0.5", SHEET_TESTS),
     Mutant(f"{DRAWER}/visualize.py", "seen[number][which] for", "seen[number][0] for",
            SHEET_TESTS),
+    # stable diffusion: scenes and words, both stages, the table
+    Mutant(f"{DRAWER}/scenes.py", "default_rng((seed, index))", "default_rng(seed + index)",
+           SCENE_TESTS),
+    Mutant(f"{DRAWER}/scenes.py", "if pair not in HELD_OUT", "if pair", SCENE_TESTS),
+    Mutant(f"{DRAWER}/scenes.py", "(2 * u - y - radius) / 5**0.5", "(2 * u - y - radius) / 2",
+           SCENE_TESTS),
+    Mutant(f"{DRAWER}/scenes.py", "edge * (side / UNITS)", "edge", SCENE_TESTS),
+    Mutant(f"{DRAWER}/adherence.py", "if common.max() > alike:", "if True:", SCENE_TESTS),
+    Mutant(f"{DRAWER}/adherence.py", "    if len(seen) != len(scene.things):\n",
+           "    if len(seen) < len(scene.things):\n", SCENE_TESTS),
+    Mutant(f"{DRAWER}/batches.py", "known.mean[picked] + known.deviation[picked] * fresh",
+           "known.mean[picked] + known.deviation[picked] * noise", STAGE_TESTS),
+    Mutant(f"{DRAWER}/batches.py", "(seed + 1) * SEEDS**2 + step", "(seed + 1) * SEEDS**2",
+           STAGE_TESTS),
+    Mutant(f"{DRAWER}/losses.py", "ratio.clamp(max=gamma) / ratio", "ratio.clamp(max=gamma)",
+           STAGE_TESTS),
+    Mutant(f"{DRAWER}/losses.py", "found.kl() / error.size(1)", "found.kl()", STAGE_TESTS),
+    Mutant(f"{DRAWER}/run.py", "        model.vae.requires_grad_(False)\n", "", STAGE_TESTS),
+    Mutant(f"{DRAWER}/run.py", "        else:\n            self.best = None\n", "",
+           STAGE_TESTS),
+    Mutant(f"{DRAWER}/run.py", "(self.step - args.vae_steps, args.steps - args.vae_steps,",
+           "(self.step, args.steps,", STAGE_TESTS),
+    Mutant(f"{DRAWER}/validation.py", "known.deviation.double().square().mean()", "0",
+           STAGE_TESTS),
+    Mutant(f"{DRAWER}/train.py", "losses.sum() * distributed.ranks() / args.batch_size",
+           "losses.mean()", SHARED_TESTS),
+    Mutant(f"{DRAWER}/measures.py", "own[tokenizer.encode(text).index(word) + 1]",
+           "own[tokenizer.encode(text).index(word)]", TABLE_OF_PROMPTS),
     # diffusion: schedules, steps, and the network
     Mutant(f"{PAINTER}/schedule.py", "torch.arange(1, steps + 1) * len(self) // steps - 1",
            "torch.arange(steps) * len(self) // steps", BETA_TESTS),

@@ -21,7 +21,8 @@ LONG = {"test_lenet_train.py", "test_lenet_checkpoint.py", "test_backprop_train.
         "test_gpt2_inference.py", "test_gpt2_train.py", "test_gpt2_tokenizer.py",
         "test_diffusion_train.py", "test_diffusion_refusals.py", "test_diffusion_inference.py",
         "test_sd_model.py", "test_sd_text.py", "test_sd_schedulers.py", "test_sd_pipeline.py",
-        "test_sd_weights.py", "test_sd_inference.py"}
+        "test_sd_weights.py", "test_sd_train.py", "test_sd_refusals.py", "test_sd_data.py",
+        "test_sd_inference.py"}
 
 
 @pytest.fixture(scope="module")

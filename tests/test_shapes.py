@@ -73,6 +73,15 @@ EXTRA = {
         ("inference", "--checkpoint {out}/1998/best.pt --out {out}"),
         ("visualize", "--checkpoint {out}/1998/best.pt --out {out}"),
     ],
+    "stable_diffusion_from_scratch": [
+        ("model", "--preset tiny"),
+        ("train", "--quick --stage vae --steps 2 --out-dir {out}/v"),
+        ("train", "--quick --stage diffusion --steps 2 --weights {best} --out-dir {out}/d"),
+        ("inference", "--checkpoint {best} --out {out} --count 2 --steps 3 --attention"),
+        ("inference", "--checkpoint {best} --out {out} --count 1 --steps 3 --sampler euler-a "
+                      "--init {picture} --size 32"),
+        ("evaluate", "--checkpoint {best} --count 4 --steps 2"),
+    ],
     "transformer_from_scratch": [
         ("train", "--quick --norm pre --data hard --epochs 1 --out-dir {out}/pre"),
         ("inference", "--checkpoint {best} --test"),
