@@ -57,6 +57,7 @@ def execute(notebook: NotebookNode, home: Path, monkeypatch: pytest.MonkeyPatch)
     for name, value in environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("IPYTHONDIR", str(home / ".ipython"))
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(home / ".jupyter"))
     started = time.monotonic()
     client = NotebookClient(notebook, timeout=LIMIT, kernel_name="python3",
                             resources={"metadata": {"path": str(home)}})
@@ -112,7 +113,7 @@ def test_it_runs_from_top_to_bottom(done: SimpleNamespace) -> None:
         "image/png" in output.get("data", {}) for output in cell.outputs)]
     assert len(shown) == len(HEADINGS)
     new = {path.name for path in done.home.iterdir()} - done.before
-    assert new <= {"__pycache__", ".ipython"}
+    assert new <= {"__pycache__", ".ipython", ".jupyter"}
 
 
 def test_it_warns_of_nothing(done: SimpleNamespace) -> None:
