@@ -79,7 +79,7 @@ EXTRA = {
         ("train", "--quick --stage diffusion --steps 2 --weights {best} --out-dir {out}/d"),
         ("inference", "--checkpoint {best} --out {out} --count 2 --steps 3 --attention"),
         ("inference", "--checkpoint {best} --out {out} --count 1 --steps 3 --sampler euler-a "
-                      "--init {picture} --size 32"),
+                      "--init {picture} --mask {picture} --size 32"),
         ("evaluate", "--checkpoint {best} --count 4 --steps 2"),
     ],
     "transformer_from_scratch": [
