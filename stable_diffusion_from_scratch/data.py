@@ -55,14 +55,13 @@ class Data(NamedTuple):
         return Data(self.name, self.train.some(counts[0]), self.validation.some(counts[1]))
 
 
-def load(name: str, side: int = SIDE, seed: int = 0, workers: int = 0,
-         counts: tuple[int, int] = DRAWN) -> Data:
-    """The data set that `--data` names; `counts` are the shapes of each part.
+def load(name: str, side: int = SIDE, seed: int = 0, workers: int = 0) -> Data:
+    """The data set that `--data` names, in squares of `side` pixels.
 
     Raises Refusal if the set is not to be had or is not usable.
     """
     if name == "shapes":
-        return drawn_shapes(side, seed, counts)
+        return drawn_shapes(side, seed)
     if not Path(name).is_dir():
         raise Refusal(f"{from_here(Path(name))} is neither a data set nor a folder: use "
                       f"{', '.join(NAMES)}, or a folder of pictures with captions")

@@ -1,7 +1,7 @@
 """One training run: the models, where it stands, and the files it leaves behind."""
 
-# B pictures in a batch, N pictures, C channels, H height and W width of latents, P pixels of a
-# side, S tokens of a prompt
+# B latents in a batch, N pictures, C channels, H height and W width of latents, S tokens of a
+# prompt
 
 import argparse
 import time
@@ -19,7 +19,7 @@ from batches import Batch, latent_batch, picture_batch, share
 from data import Data
 from ema import Average
 from model import NAME, StableDiffusion, build
-from start import begin, say_unknown
+from start import begin
 from tokenizer import from_state
 from validation import Validation, encode_all, scale_of
 
@@ -78,8 +78,6 @@ class Run:
             (out / name).unlink(missing_ok=True)
         self.metrics = checkpoint.Metrics(out / "metrics.csv", COLUMNS,
                                           self.step if resumed else None)
-        if not resumed:
-            say_unknown(self.config, self.data.train.captions)
 
     # ------------------------------------------------------------ stages
 

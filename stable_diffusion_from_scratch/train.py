@@ -9,8 +9,7 @@
     python train.py --resume                           # go on exactly where a run stopped
 """
 
-# B pictures in a batch, C channels, H height and W width of latents, P pixels of a side, S
-# tokens of a prompt
+# B pictures in a batch, C channels, H height and W width of latents
 
 import sys
 
@@ -27,54 +26,57 @@ from data import QUICK, load
 from losses import noise_losses, noised, vae_losses
 from model import NAME
 from run import Run
+from start import say_unknown
 
 
 def train_vae(run: Run, stop: console.Stop) -> None:
-    """Stage one: pictures through few numbers, and back."""
+    """Stage one, until its last step or a signal: pictures through few numbers, and back."""
     args, optimizer, vae = run.args, run.optimizer, distributed.parallel(run.model.vae)
-    for _ in tqdm(range(run.step, run.until), leave=False, disable=None):
-        rate, (x, noise) = run.set_rate(), run.pictures_of_step()
-        with devices.autocast(run.device, args.precision):
-            drawn, found = vae(x, noise)
-        losses = vae_losses(drawn.float(), x, found, args.kl)          # (B,)
-        loss = losses.sum() * distributed.ranks() / args.vae_batch_size
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        run.note(loss, rate, stop)
-        optimization.clip(run.learning, args.clip)
-        optimizer.step()
-        if run.stopped:
-            return
+    while run.stage == "vae" and not run.done:
+        for _ in tqdm(range(run.step, run.until), leave=False, disable=None):
+            rate, (x, noise) = run.set_rate(), run.pictures_of_step()
+            with devices.autocast(run.device, args.precision):
+                drawn, found = vae(x, noise)
+            losses = vae_losses(drawn.float(), x, found, args.kl)      # (B,)
+            loss = losses.sum() * distributed.ranks() / args.vae_batch_size
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            run.note(loss, rate, stop)
+            optimization.clip(run.learning, args.clip)
+            optimizer.step()
+            if run.stopped:
+                return run.save("checkpoint.pt")
+        run.finish_interval()
 
 
 def train_diffusion(run: Run, stop: console.Stop) -> None:
-    """Stage two: what is noise in these latents, given this text?"""
+    """Stage two, until its last step or a signal: what is noise here, given this text?"""
     args, optimizer, denoiser = run.args, run.optimizer, distributed.parallel(run.denoiser)
-    for _ in tqdm(range(run.step, run.until), leave=False, disable=None):
-        rate, (latents, noise, t, tokens) = run.set_rate(), run.latents_of_step()
-        x = noised(latents, noise, t)                                  # (B, C, H, W)  (5)
-        with devices.autocast(run.device, args.precision):
-            seen = denoiser(x, t, tokens)                              # (B, C, H, W)
-        losses = noise_losses(seen.float(), noise, t, args.gamma)      # (B,)
-        loss = losses.sum() * distributed.ranks() / args.batch_size
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        run.note(loss, rate, stop)
-        optimization.clip(run.learning, args.clip)
-        optimizer.step()
-        run.follow()
-        if run.stopped:
-            return
+    while not run.done:
+        for _ in tqdm(range(run.step, run.until), leave=False, disable=None):
+            rate, (latents, noise, t, tokens) = run.set_rate(), run.latents_of_step()
+            x = noised(latents, noise, t)                              # (B, C, H, W)  (5)
+            with devices.autocast(run.device, args.precision):
+                seen = denoiser(x, t, tokens)                          # (B, C, H, W)
+            losses = noise_losses(seen.float(), noise, t, args.gamma)  # (B,)
+            loss = losses.sum() * distributed.ranks() / args.batch_size
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            run.note(loss, rate, stop)
+            optimization.clip(run.learning, args.clip)
+            optimizer.step()
+            run.follow()
+            if run.stopped:
+                return run.save("checkpoint.pt")
+        run.finish_interval()
 
 
 def train(run: Run, stop: console.Stop) -> None:
-    """Interval after interval, until the last step or a signal; the stages follow."""
-    while not run.done:
-        stage = train_vae if run.stage == "vae" else train_diffusion
-        stage(run, stop)
-        if run.stopped:
-            return run.save("checkpoint.pt")
-        run.finish_interval()
+    """One stage after the other; a run that is resumed begins in the one where it stopped."""
+    if run.stage == "vae":
+        train_vae(run, stop)
+    if run.stage == "diffusion" and not run.stopped:
+        train_diffusion(run, stop)
 
 
 def report(run: Run) -> None:
@@ -121,6 +123,8 @@ def announce(run: Run) -> None:
     print(f"{args.vae_steps:,} steps for the autoencoder, {args.steps - args.vae_steps:,} for "
           f"diffusion; writing to {console.from_here(args.out_dir)}; stop with Ctrl-C, go on "
           "with --resume")
+    if args.weights and not args.resume:
+        say_unknown(run.config, data.train.captions)
     print("   step stage         rate  train loss  validation     time", flush=True)
 
 

@@ -185,6 +185,10 @@ class AutoencoderKL(nn.Module):
         with torch.no_grad():
             self.quant_conv.weight[latents:] *= 0.1
             self.quant_conv.bias[latents:] = START
+        for block in self.modules():       # at first only the ways past the blocks are there
+            if isinstance(block, ResnetBlock):
+                nn.init.zeros_(block.conv2.weight)
+                nn.init.zeros_(block.conv2.bias)
 
     def encode(self, x: Tensor) -> Gaussian:                           # (B, C, H, W)
         """The latents that pictures may have. Raises ValueError for sides that do not halve."""
