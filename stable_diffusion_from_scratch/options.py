@@ -15,10 +15,10 @@ SHAPES64 = {"unet": {**TINY["unet"], "multipliers": [1, 2, 4], "attention": [Tru
 SIZES = {"small": TINY, "shapes64": SHAPES64, "sd15": SD15}
 RECIPES = {
     "small": {"image_size": 32, "steps": 7000, "vae_steps": 3500, "batch_size": 32,
-              "vae_batch_size": 8, "lr": 1e-3, "vae_lr": 2e-3, "ema": 0.995, "warm_up": 50,
+              "vae_batch_size": 8, "lr": 1e-3, "vae_lr": 1e-3, "ema": 0.995, "warm_up": 50,
               "stage": "both", "train_text": True},
     "shapes64": {"image_size": 64, "steps": 14_000, "vae_steps": 6000, "batch_size": 32,
-                 "vae_batch_size": 8, "lr": 7e-4, "vae_lr": 2e-3, "ema": 0.998, "warm_up": 100,
+                 "vae_batch_size": 8, "lr": 7e-4, "vae_lr": 1e-3, "ema": 0.998, "warm_up": 100,
                  "stage": "both", "train_text": True},
     "sd15": {"image_size": 512, "steps": 1000, "vae_steps": 500, "batch_size": 1,
              "vae_batch_size": 1, "lr": 1e-5, "vae_lr": 1e-5, "ema": 0.999, "warm_up": 100,

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from attention import Attention
 
 EPSILON = 1e-6       # in every norm here; those of the U-Net's residual blocks have 1e-5
-START = -6.0         # log-variance before training: PyTorch's own start has noise like signal
+START = -6.0         # log-variance before training: PyTorch's own start has noise like signal,
+GAIN = 12.0          # and means of a tenth: so many times larger they stand out of the noise
 
 
 class Gaussian(NamedTuple):
@@ -183,6 +184,7 @@ class AutoencoderKL(nn.Module):
         self.quant_conv = nn.Conv2d(2 * latents, 2 * latents, 1)
         self.post_quant_conv = nn.Conv2d(latents, latents, 1)
         with torch.no_grad():
+            self.quant_conv.weight[:latents] *= GAIN
             self.quant_conv.weight[latents:] *= 0.1
             self.quant_conv.bias[latents:] = START
         for block in self.modules():       # at first only the ways past the blocks are there
