@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sd_tiny import TINY, save_tiny, tiny
+from sd_tiny import TINY, save_tiny
 from support import ROOT, load
 
 sd = load("stable_diffusion_from_scratch")
@@ -22,7 +22,8 @@ PRETRAINED = ROOT / FOLDER / "pretrained.pt"
 EVERY = sorted(set(scenes.COLOURS) | set(scenes.SHAPES) | set(TINY["tokenizer"]["words"])
                | {word for kind in ("two", "trained") for text, _ in words.prompts(kind, 90)
                   for word in words.split(text)})
-CONFIG = {**TINY, "data": "shapes", "tokenizer": {"kind": "words", "length": 20, "words": EVERY},
+CONFIG = {**TINY, "data": "shapes",
+          "tokenizer": {"kind": "words", "length": 20, "words": EVERY},
           "text": {**TINY["text"], "vocabulary": len(EVERY) + 2, "positions": 20}}
 
 
@@ -116,7 +117,8 @@ def test_pointing_follows_the_map_of_the_shapes_word(looks: str, wanted: float,
 
 
 def test_near_is_the_largest_thing_and_two_pixels_around(painter: object) -> None:
-    scene = Scene("white", "middle", (scenes.Thing("red", "square", "large", 16, 16, 8 / 0.88),))
+    thing = scenes.Thing("red", "square", "large", 16, 16, 8 / 0.88)
+    scene = Scene("white", "middle", (thing,))
     mask = measures.near(scenes.paint([scene])[0])
     assert mask[8:24, 8:24].all() and mask[6, 16] and not mask[5, 16] and not mask[6, 6]
     assert not measures.near(np.zeros((32, 32, 3), np.uint8)).any()
@@ -132,7 +134,8 @@ def test_holes_ask_for_another_colour_of_the_same_thing() -> None:
     assert len({two.things[0].colour for _, two in pairs}) == 8
 
 
-def test_what_shall_stay_is_the_round_trip_to_the_bit(painter: object, monkeypatch: Patch) -> None:
+def test_what_shall_stay_is_the_round_trip_to_the_bit(painter: object,
+                                                      monkeypatch: Patch) -> None:
     found = measures.inpainting(painter, 4, 0, steps=3, guidance=3.0)
     assert found.latents == 0 and 0 <= found.colour <= 1
     kept = sd.pipeline.Pipeline.keep
@@ -159,9 +162,9 @@ def test_the_table_has_every_row(best: Path, capsys: Said, monkeypatch: Patch) -
     assert evaluating.main(ask) == 0
     said = capsys.readouterr().out
     table = {line[:30].strip(): line[30:].split() for line in said.splitlines()[1:8]}
-    assert list(table) == ["real pictures", "real, captions shuffled", "through the autoencoder",
-                           "as asked", "without a prompt", "held-out pairs",
-                           "two things, related"]
+    assert list(table) == ["real pictures", "real, captions shuffled",
+                           "through the autoencoder", "as asked", "without a prompt",
+                           "held-out pairs", "two things, related"]
     assert table["real pictures"][:6] == ["60", *["100.0%"] * 5]
     shuffled = [float(cell.strip("%")) for cell in table["real, captions shuffled"][1:4]]
     assert shuffled[0] < 30 and shuffled[1] < 40 and shuffled[2] < 20

@@ -77,7 +77,8 @@ def test_a_run_leaves_what_it_says(alone: Path, tmp_path: Path, capsys: Said) ->
     ask = ["--checkpoint", str(tmp_path / "best.pt"), "--out", str(tmp_path / "o")]
     assert sd.inference.main([*ask, "--count", "1", "--steps", "2"]) == 0
     quick = checkpoint.load(alone / "best.pt")["config"]
-    assert quick["image_size"] == 32 and len(quick["prompts"]) == 16 and quick["data"] == "shapes"
+    assert quick["image_size"] == 32 and quick["data"] == "shapes"
+    assert len(quick["prompts"]) == 16
 
 
 def test_termination_saves_the_step_that_was_reached(tmp_path: Path) -> None:
@@ -181,7 +182,7 @@ def test_a_folder_of_your_own_is_learned_with_its_words(tmp_path: Path, capsys: 
 
 
 def test_published_weights_are_gone_on_from(tmp_path: Path, alone: Path) -> None:
-    """Written as published files are, with a tokenizer in the notes; the text stays as it is."""
+    """Written as published files are, the tokenizer in the notes; the text stays as it is."""
     best = checkpoint.load(alone / "best.pt")
     model = sd.model.build(best["config"])
     model.load_state_dict(best["ema"])
@@ -191,10 +192,8 @@ def test_published_weights_are_gone_on_from(tmp_path: Path, alone: Path) -> None
     out = tmp_path / "out"
     assert training.main([*map(str, flags), "--out-dir", str(out)]) == 0
     after = checkpoint.load(out / "checkpoint.pt")["model"]
-    still = {name.split(".")[0] for name, weight in after.items()
-             if torch.equal(weight, best["ema"][name])}
-    assert still >= {"first_stage_model", "cond_stage_model", "scale_factor"}
-    moved = [name for name, weight in after.items() if not torch.equal(weight, best["ema"][name])]
+    moved = {name for name, weight in after.items()
+             if not torch.equal(weight, best["ema"][name])}
     assert moved and all(name.startswith("model.diffusion_model.") for name in moved)
 
 

@@ -295,7 +295,7 @@ def test_a_value_that_is_not_finite_stops_the_run_before_the_weights_change(
             run) or go(run, stop))
         assert train(tmp_path) == 1
     assert digest(dict(made[0].model.named_parameters())) == weights[-1]
-    said = capsys.readouterr().err
+    said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith(f"error: the {what} of step {wanted} is not finite (learning rate")
     assert (tmp_path / "checkpoint.pt").exists() == bool(kept)
     assert kept is None or saved(tmp_path)["step"] == kept
