@@ -20,8 +20,8 @@ DIFFERENT = 64       # levels of a colour by which a thing differs from the back
 LEAST = 8.0          # square units of a thing; less is a speck
 ALIKE = 0.7          # of a shape and what is seen, at least this share must be common to both
 STRETCH = (0.92, 1.0, 1.08)                       # sizes that are tried, around the measured
-WIDTHS = np.array([2.0, 1.76, 1.9, 2.0])          # of each shape of radius 1, as of its height
-LOWER = np.array([0.0, 0.0, -0.05, 0.0])          # how far the middle of its height is below 0
+WIDTHS = (2.0, 1.76, 1.9, 2.0)                    # of each shape of radius 1, and its height
+LOWER = (0.0, 0.0, -0.05, 0.0)                    # how far the middle of its height is below 0
 NOTHING = "nothing"  # a shape that is none
 
 
@@ -123,9 +123,9 @@ def which_shape(share: np.ndarray) -> tuple[str, float, float]:        # (S, S)
     size = (across.sum() + down.sum()) / 2 * UNITS / side
     best, alike = NOTHING, ALIKE
     for stretch in STRETCH:
-        radius = (stretch * size / WIDTHS)[:, None, None]              # (K, 1, 1)
+        radius = (stretch * size / np.array(WIDTHS))[:, None, None]    # (K, 1, 1)
         left, top = places(side)
-        below = y - LOWER[:, None, None] * radius                      # (K, 1, 1)
+        below = y - np.array(LOWER)[:, None, None] * radius            # (K, 1, 1)
         every = edges(left - x, top - below, radius)                   # (K, K, S, S)
         drawn = cover(every[range(len(SHAPES)), range(len(SHAPES))], side)     # (K, S, S)
         common = np.minimum(drawn, share).sum((1, 2)) / np.maximum(drawn, share).sum((1, 2))

@@ -50,7 +50,7 @@ def train_vae(run: Run, stop: console.Stop) -> None:
 
 
 def train_diffusion(run: Run, stop: console.Stop) -> None:
-    """Stage two, until its last step or a signal: what is noise here, given this text?"""
+    """Stage two, until its last step or a signal: the noise in latents, given a text."""
     args, optimizer, denoiser = run.args, run.optimizer, distributed.parallel(run.denoiser)
     while not run.done:
         for _ in tqdm(range(run.step, run.until), leave=False, disable=None):
