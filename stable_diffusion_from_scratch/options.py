@@ -14,10 +14,10 @@ SHAPES64 = {"unet": {**TINY["unet"], "multipliers": [1, 2, 4], "attention": [Tru
             "text": {**TINY["text"], "layers": 4, "channels": 128}}
 SIZES = {"small": TINY, "shapes64": SHAPES64, "sd15": SD15}
 RECIPES = {
-    "small": {"image_size": 32, "steps": 6500, "vae_steps": 2500, "batch_size": 32,
+    "small": {"image_size": 32, "steps": 5500, "vae_steps": 2000, "batch_size": 32,
               "vae_batch_size": 8, "lr": 1e-3, "vae_lr": 1e-3, "ema": 0.995, "warm_up": 50,
               "stage": "both", "train_text": True},
-    "shapes64": {"image_size": 64, "steps": 14_000, "vae_steps": 6000, "batch_size": 32,
+    "shapes64": {"image_size": 64, "steps": 14_000, "vae_steps": 5000, "batch_size": 32,
                  "vae_batch_size": 8, "lr": 7e-4, "vae_lr": 1e-3, "ema": 0.998, "warm_up": 100,
                  "stage": "both", "train_text": True},
     "sd15": {"image_size": 512, "steps": 1000, "vae_steps": 500, "batch_size": 1,
@@ -54,8 +54,8 @@ def parser() -> argparse.ArgumentParser:
         help="where the vocabulary of published weights lies, as bpe_simple_vocab_16e6.txt.gz")
     add("--image-size", metavar="N", type=console.positive_int,
         help=f"side of the squares that pictures become {open_to_preset}")
-    add("--kl", metavar="X", type=console.non_negative_float, default=1e-6,
-        help="price of a nat of the latents (default: 1e-6)")
+    add("--kl", metavar="X", type=console.non_negative_float, default=0.01,
+        help="price of a nat of the latents (default: %(default)g)")
     add("--gamma", metavar="X", type=console.positive_float, default=5.0,
         help="up to which ratio of signal to noise an error counts (default: 5)")
     add("--ema", metavar="X", type=console.share,

@@ -4,6 +4,8 @@
 
 import argparse
 
+from torch import nn
+
 import checkpoint
 from console import Refusal, say
 from data import Data
@@ -15,6 +17,7 @@ from weights import load_pretrained
 from words import prompts, vocabulary
 
 SHOWN = 16           # prompts that are drawn while a model learns
+WORDS, PLACES = 1.0, 0.2      # deviations of what stands for words and for places at first
 
 
 def begin(args: argparse.Namespace, data: Data) -> tuple[StableDiffusion, dict]:
@@ -25,6 +28,7 @@ def begin(args: argparse.Namespace, data: Data) -> tuple[StableDiffusion, dict]:
     if args.weights is None:
         config = fresh_config(args.preset, data)
         model = build(config)
+        tell_apart(model)
     elif args.weights.suffix == ".pt":
         saved = checkpoint.load(args.weights, NAME)
         config, model = saved["config"], build(saved["config"])
@@ -47,6 +51,17 @@ def fresh_config(preset: str, data: Data) -> dict:
     tokenizer, sizes = WordTokenizer(words, length), SIZES[preset]
     text = {**sizes["text"], "vocabulary": len(tokenizer), "positions": length}
     return {**sizes, "text": text, "tokenizer": tokenizer.state()}
+
+
+def tell_apart(model: StableDiffusion) -> None:
+    """Begin with words that differ as much as what the layers add to them.
+
+    CLIP's own start is a fiftieth of that. It has the time to learn; a small model would hear
+    hardly any difference between black and white for its first thousand steps.
+    """
+    words, places = model.text.embeddings.values()
+    nn.init.normal_(words.weight, std=WORDS)
+    nn.init.normal_(places.weight, std=PLACES)
 
 
 def say_unknown(config: dict, captions: list[str]) -> None:
