@@ -170,6 +170,10 @@ def test_copies_are_counted(capsys: pytest.CaptureFixture) -> None:
     data = diffusion.data.digits()
     evaluating.say_memory(evaluating.as_floats(data.train.some(slice(7))), data)
     assert "7 copies among 7" in capsys.readouterr().out
+    test, train = (evaluating.as_floats(part) for part in (data.test, data.train))
+    apart = measures.nearest(test, train)[1]
+    evaluating.say_memory(evaluating.as_floats(data.test.some(apart.topk(7).indices)), data)
+    assert "0 copies among 7" in capsys.readouterr().out
 
 
 def test_what_cannot_be_measured_is_refused(best: Path, tmp_path: Path,
