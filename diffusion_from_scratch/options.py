@@ -10,8 +10,8 @@ from diffusion import PREDICTIONS
 from model import PRESETS, SETTINGS
 
 RECIPES = {
-    "digits": {"width": 32, "steps": 1500, "batch_size": 32, "lr": 2e-3, "flip": False},
-    "mnist": {"width": 48, "steps": 2500, "batch_size": 64, "lr": 2e-3, "flip": False},
+    "digits": {"width": 32, "steps": 2800, "batch_size": 32, "lr": 2e-3, "flip": False},
+    "mnist": {"width": 48, "steps": 2200, "batch_size": 64, "lr": 2e-3, "flip": False},
     "cifar10": {"width": 64, "steps": 20_000, "batch_size": 64, "lr": 1e-3, "flip": True},
     "own": {"width": 48, "steps": 4000, "batch_size": 32, "lr": 1e-3, "flip": False},
 }

@@ -44,6 +44,19 @@ def save_tiles(images: Tensor, columns: int, path: Path) -> None:      # (N, C, 
     tile(images, columns).save(path)
 
 
+def draw_progress(folder: Path, path: Path) -> None:
+    """The strips of a run below each other: the first, second, fourth and so on, the last."""
+    strips = sorted(folder.glob("step_*.png"))
+    doubling = {min(2**n, len(strips)) - 1 for n in range(len(strips).bit_length() + 1)}
+    images = [Image.open(strips[number]) for number in sorted(doubling)]
+    whole = Image.new("RGB", (images[0].width, sum(image.height for image in images)))
+    top = 0
+    for image in images:
+        whole.paste(image, (0, top))
+        top += image.height
+    whole.save(path)
+
+
 def save_animation(frames: list[Tensor], columns: int, path: Path) -> None:
     """Write sheets of pictures, each (N, C, H, W), one after the other as a GIF."""
     path.parent.mkdir(parents=True, exist_ok=True)
