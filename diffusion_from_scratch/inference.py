@@ -1,6 +1,6 @@
 """Ask a trained diffusion model: draw, by label, blend two pictures, repair a part of one.
 
-    python inference.py --count 40 --gif
+    python inference.py --count 40 --guidance 1 --gif
     python inference.py --label 7 --guidance 1 --count 16
     python inference.py --grid --guidance 1              # a row for each class
     python inference.py --interpolate 3 my.png           # test pictures by number, or files

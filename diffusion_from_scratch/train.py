@@ -65,7 +65,8 @@ def report(run: Run) -> None:
     print(f"validation loss {run.best:.4f}, with the weights of step {best['best_step']}")
     print("wrote best.pt, checkpoint.pt, loss.png, metrics.csv, progress, progress.png, "
           "samples.png")
-    print(f"next: python inference.py --checkpoint {path} --count 40 --gif")
+    guidance = "--guidance 1 " if run.config["classes"] else ""
+    print(f"next: python inference.py --checkpoint {path} --count 40 {guidance}--gif")
 
 
 def prepare(argv: list[str] | None) -> tuple[Run, Data]:
