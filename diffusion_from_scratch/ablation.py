@@ -20,7 +20,7 @@ import options
 from data import QUICK, Data, load
 from diffusion import Sampling
 from evaluate import as_floats, spread_out
-from judge import Judge, open_judge, unseen
+from judge import Judge, open_judge, others
 from measures import frechet
 from painter import Painter
 from run import Run
@@ -110,7 +110,7 @@ class Laboratory:
 
     def floor(self) -> None:
         """The row of real digits."""
-        floor = spread_out(unseen(self.data), self.args.count)
+        floor = spread_out(others(self.data), self.args.count)
         features, _ = self.judge.judge(as_floats(floor))               # (N, F), (N,)
         print(f"| real digits | {frechet(features, self.real):.4f} | |", flush=True)
 

@@ -18,7 +18,7 @@ import console
 import devices
 from asking import add_sampling_flags, sampling_of
 from data import Data, Part, load, on_disk
-from judge import Judge, open_judge, unseen
+from judge import Judge, open_judge, others
 from measures import Quality, compare, nearest
 from painter import Painter
 
@@ -51,7 +51,7 @@ def say_quality(judge: Judge, drawn: Tensor, labels: Tensor | None, data: Data) 
     """The table of drawn digits (N, 1, 28, 28), and of as many real ones."""
     real, _ = judge.judge(as_floats(data.test))                        # (K, F), (K,)
     features, answers = judge.judge(drawn)                             # (N, F), (N,)
-    floor = spread_out(unseen(data), len(drawn))
+    floor = spread_out(others(data), len(drawn))
     theirs, said = judge.judge(as_floats(floor))
     print(f"{'against ' + format(len(real), ',') + ' test digits':24} {'count':>7} "
           f"{'distance':>9} {'precision':>10} {'recall':>7} {'as asked':>9}")

@@ -72,8 +72,11 @@ def lessons(data: Data) -> Part:
                 torch.cat([most.labels, *[few.labels] * REPEATED]))
 
 
-def unseen(data: Data) -> Part:
-    """Real pictures that are not for testing and, of MNIST, that the judge does not know."""
+def others(data: Data) -> Part:
+    """Real pictures that are not for testing; of MNIST those that the judge does not know.
+
+    The embedded digits are too few for that: theirs are those that all have learned from.
+    """
     if data.name != "mnist":
         return data.train
     rest = data.train.some(slice(TAUGHT, None))

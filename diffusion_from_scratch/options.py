@@ -40,14 +40,14 @@ def parser() -> argparse.ArgumentParser:
     add("--dropout", metavar="X", type=console.share,
         help=f"share of numbers left out in blocks {open_to_preset}")
     add("--schedule", choices=schedule.NAMES,
-        help=f"how fast noise is added; unscaled ignores --times {open_to_preset}")
+        help=f"how fast noise is added; unscaled: too little in few --times {open_to_preset}")
     add("--times", metavar="N", type=console.positive_int, default=1000,
         help="steps in which a picture becomes noise (default: %(default)s)")
     add("--predict", choices=PREDICTIONS,
         help=f"what the network says of a noisy picture {open_to_preset}")
     add("--gamma", metavar="X", type=console.positive_float,
         help="the most that a picture's error may count, 5 in the paper of min-SNR (default: "
-             "no limit, all times count alike)")
+             "no limit, the output's error counts alike at all times)")
     add("--ema", metavar="X", type=console.share,
         help=f"what an update keeps of the averaged weights, 0 for no average {open_to_preset}")
     add("--drop-labels", metavar="X", type=console.share,

@@ -73,6 +73,19 @@ RANK_TESTS, GUIDED_TESTS = "test_diffusion_refusals.py", "test_diffusion_inferen
 JUDGE_TESTS, MIXED_TESTS = "test_diffusion_evaluate.py", "test_diffusion_data.py"
 
 MUTANTS = [
+    # diffusion: what a review found untested
+    Mutant(f"{PAINTER}/diffusion.py", "noise = gaussian(x, generator) if i else",
+           "noise = torch.zeros_like(x) if i else", GUIDED_TESTS),
+    Mutant(f"{PAINTER}/painter.py", "manual_seed((seed + 1) * SEEDS + place)",
+           "manual_seed(seed)", GUIDED_TESTS),
+    Mutant(f"{PAINTER}/asking.py", 'args.variance or "posterior"', '"posterior"', GUIDED_TESTS),
+    Mutant(f"{PAINTER}/mixing.py", "round(strength * len(s)) - 1", "round(strength * len(s))",
+           GUIDED_TESTS),
+    Mutant(f"{PAINTER}/run.py", "self.average.update(self.model, self.step - 1)",
+           "self.average.update(self.model, self.step)", NOISE_TESTS),
+    Mutant(f"{PAINTER}/train.py", "optimization.clip(list(run.model.parameters()), args.clip)",
+           "pass", NOISE_TESTS),
+    Mutant(f"{PAINTER}/optimization.py", "if p.ndim <= 1]", "if p.ndim < 1]", NOISE_TESTS),
     # diffusion: schedules, steps, and the network
     Mutant(f"{PAINTER}/schedule.py", "torch.arange(1, steps + 1) * len(self) // steps - 1",
            "torch.arange(steps) * len(self) // steps", BETA_TESTS),
@@ -112,8 +125,6 @@ MUTANTS = [
            RANK_TESTS),
     Mutant(f"{PAINTER}/painter.py", "weights = contents[\"model\"] if last else",
            "weights = contents[\"model\"] if not last else", GUIDED_TESTS),
-    Mutant(f"{PAINTER}/mixing.py", "int(strength * len(s))", "int(strength * len(s)) + 1",
-           GUIDED_TESTS),
     Mutant(f"{PAINTER}/measures.py", "kthvalue(NEIGHBOURS + 1)", "kthvalue(NEIGHBOURS)",
            JUDGE_TESTS),
     Mutant(f"{PAINTER}/measures.py", "cov_b.trace() - 2 * cross", "cov_b.trace() - cross",

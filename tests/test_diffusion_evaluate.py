@@ -94,7 +94,7 @@ def test_the_judge_knows_mnist_and_the_measures_rank_spoiled_digits(shared: Call
     test = data.test.some(slice(4000))
     real, answers = judge.judge(evaluating.as_floats(test))
     assert (answers == test.labels).double().mean() >= 0.985
-    others = judging.unseen(data)
+    others = judging.others(data)
     assert len(others.labels) == 5_000 + 15_000
     some = evaluating.spread_out(others, 1000)
     assert torch.equal(some.labels, others.labels[::20])
@@ -159,7 +159,9 @@ def test_the_table_is_what_the_measures_say(best: Path, capsys: pytest.CaptureFi
     assert lines[2].split() == ["drawn", "100", f"{found.distance:.4f}",
                                 f"{found.precision:.3f}", f"{found.recall:.3f}", f"{right:.1%}"]
     floor = lines[3].split()
-    assert floor[:4] == ["real,", "the", "floor", "100"] and float(floor[4]) < 0.1
+    theirs, _ = judge.judge(evaluating.as_floats(evaluating.spread_out(data.train, 100)))
+    assert floor[:5] == ["real,", "the", "floor", "100",
+                         f"{measures.frechet(theirs, real):.4f}"] and float(floor[4]) < 0.1
     assert float(floor[7].rstrip("%")) >= 98
     apart = 255 * measures.nearest(drawn, evaluating.as_floats(data.train))[1]
     assert f"{apart.median():.1f} grey levels away in the median" in lines[4]

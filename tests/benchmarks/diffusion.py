@@ -3,11 +3,11 @@
     python tests/benchmarks/diffusion.py             # grey pictures of 28×28, batches of 64
     python tests/benchmarks/diffusion.py DATA_DIR    # a race on MNIST, in one thread
 
-Both networks see the same pictures and times; ours is given as many levels and channels as make
+Both networks see the same pictures; ours is given as many levels and channels as make
 parameters and operations about equal, and a line says how equal. A step is the loss, the
 gradient and Adam. The second part times our own default network, which costs less.
 
-The race: our recipe for MNIST, made short, until its digits are at a distance of 0.03 or less;
+The race: our recipe for MNIST, made so short that its digits just reach a distance of 0.03;
 then the package's network of about as many parameters, trained as its own Trainer does (Adam
 with its rate, its averaged weights, labels unknown), three times as long. Time is that of the
 processor, so that other work on the machine does not count, and drawing does not count either.
