@@ -56,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
     add("--flip", action=yes_or_no, default=None,
         help="mirror half of the pictures (default: photographs of cifar10)")
     add("--centre", action=yes_or_no, default=True,
-        help="pixels from -1 to 1; without, from 0 to 1, which shows why not")
+        help="pixels from -1 to 1; without it from 0 to 1")
     add("--warm-up", metavar="N", type=console.natural,
         help=f"steps in which the rate rises {open_to_preset}")
     add("--weight-decay", metavar="X", type=console.non_negative_float,
