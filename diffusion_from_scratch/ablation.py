@@ -55,7 +55,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="digits to draw for a row (default: 450, in smoke runs 100)")
     add("--seed", metavar="N", type=console.seed, default=0, help="default: 0")
     add("--only", metavar="ROW", choices=(*CHANGES, *WAYS), nargs="+",
-        default=[*CHANGES, *WAYS], help="rows of the table (default: all)")
+        default=[*CHANGES, *WAYS],
+        help=f"rows of the table, of {', '.join([*CHANGES, *WAYS])} (default: all)")
     add("--quick", action="store_true", help="a smoke run: a small network, few steps")
     add("--debug", action="store_true", help="show the traceback of an error")
     args = parser.parse_args(argv)
@@ -117,7 +118,7 @@ class Laboratory:
 
 @console.one_line_errors
 def main(argv: list[str] | None = None) -> int:
-    """Print the table."""
+    """Train with one thing changed at a time, draw digits, and print how good they are."""
     args = parse(argv)
     laboratory, first = Laboratory(args), None
     print("| changed | distance | as asked |\n|---|---|---|")

@@ -35,7 +35,8 @@ class Gallery:
     def numbered(self, number: int) -> tuple[Tensor, int]:
         """A test picture (C, H, W) and its label. Raises Refusal if there is none."""
         if number >= len(self.test.images):
-            raise Refusal(f"there are test pictures 0 to {len(self.test.images) - 1}")
+            raise Refusal(f"there is no test picture {number}: they are numbered 0 to "
+                          f"{len(self.test.images) - 1}")
         return self.test.images[number], int(self.test.labels[number])
 
     @functools.cached_property

@@ -29,6 +29,7 @@ from painter import Painter
 AT_MOST = 10_000     # samples of one sheet
 FRAMES = 40          # of an animation
 OF_A_CLASS = 8       # pictures in a row of --grid
+MOST_COLUMNS = 12    # where each class has one
 
 
 class Film:
@@ -47,6 +48,8 @@ class Film:
 def draw(painter: Painter, how: Sampling, args: argparse.Namespace) -> list[str]:
     """New pictures, of all classes in turn or of one; gives the names of the files."""
     count, columns, labels = args.count, math.ceil(args.count**0.5), None
+    if args.label is None and 1 < len(painter.classes) <= min(count, MOST_COLUMNS):
+        columns = len(painter.classes)         # all of a class below each other
     if args.grid and not painter.classes:
         raise console.Refusal("this model knows no classes: draw without --grid")
     if args.grid:

@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
         help="the most that a picture's error may count, 5 in the paper of min-SNR (default: "
              "no limit, the output's error counts alike at all times)")
     add("--ema", metavar="X", type=console.share,
-        help=f"what an update keeps of the averaged weights, 0 for no average {open_to_preset}")
+        help=f"share that averaged weights keep in an update, 0: no average {open_to_preset}")
     add("--drop-labels", metavar="X", type=console.share,
         help="share of labels that is withheld, for guidance (default: 0.1)")
     add("--labels", action=yes_or_no, default=True, help="tell the network what it shows")

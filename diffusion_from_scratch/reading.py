@@ -120,7 +120,7 @@ def read_classes(folder: Path, side: int | None,
         say(f"left out {len(files) - len(good)} of {len(files)} files in {from_here(folder)}: "
             "no picture")
     if len(unique) < len(good):
-        say(f"left out {len(good) - len(unique)} pictures that were there twice")
+        say(f"left out pictures that were there before: {len(good) - len(unique)}")
     if len(unique) < LEAST:
         raise Refusal(f"{from_here(folder)} has {len(unique)} usable pictures: at least "
                       f"{LEAST} different ones are needed")

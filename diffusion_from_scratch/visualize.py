@@ -68,7 +68,8 @@ def guidance_sweep(painter: Painter, seed: int) -> Tensor:
 def draw_all(painter: Painter, args: argparse.Namespace, seed: int, out: Path) -> list[str]:
     """Every figure that this model allows; gives their names."""
     steps = Sampling(steps=min(50, painter.config["times"]))
-    sheets = {"reverse.png": way_back(painter, steps, 3, seed),
+    asked = steps._replace(guidance=1.0 if painter.classes else 0.0)
+    sheets = {"reverse.png": way_back(painter, asked, 3, seed),
               "samplers.png": samplers(painter, seed)}
     if painter.classes:
         sheets["guidance.png"] = guidance_sweep(painter, seed)

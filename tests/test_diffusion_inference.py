@@ -308,7 +308,7 @@ def test_pictures_of_a_folder_are_counted_as_in_training(
     (("--label", "x"), "error: there is no label x: this model knows 0, 1,"),
     (("--steps", 1001), "error: 1001 steps are not possible: this model has 1000 times, use 1"),
     (("--eta", 1.5), "error: --eta is a share from 0 to 1"),
-    (("--interpolate", 0, 450), "error: there are test pictures 0 to 449"),
+    (("--interpolate", 0, 450), "error: there is no test picture 450: they are numbered 0"),
     (("--inpaint", "no.png"), "error: there is no file no.png"),
     (("--inpaint", 0, "--box", 0, 0, 29, 5), "error: the box 0 0 29 5 does not lie in a pict"),
     (("--inpaint", 0, "--box", 5, 5, 5, 9), "error: the box 5 5 5 9 does not lie"),
