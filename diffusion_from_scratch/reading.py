@@ -133,4 +133,4 @@ def read_classes(folder: Path, side: int | None,
     if (images == images[:, :1]).all():
         images = images[:, :1].contiguous()    # grey: one channel says it all
     labels = [classes.index(top) if classes else 0 for _, top in unique.values()]
-    return classes, images, torch.tensor(labels)                       # (N, C, H, W), (N,)
+    return classes, images, torch.tensor(labels)
