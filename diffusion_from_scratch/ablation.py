@@ -27,6 +27,7 @@ from run import Run
 from train import train
 
 BASE = "nothing"
+ROUGH = 5            # steps of drawing in a smoke run
 CHANGES = {   # what is changed, and the flags that do it
     BASE: [],
     "predict-x0": ["--predict", "x0"],
@@ -103,7 +104,8 @@ class Laboratory:
 
     def row(self, name: str, painter: Painter, how: Sampling) -> None:
         """Draw, measure, and print."""
-        how = how._replace(steps=min(how.steps, painter.config["times"]))
+        most = ROUGH if self.args.quick else painter.config["times"]
+        how = how._replace(steps=min(how.steps, most))
         drawn = painter.samples(self.args.count, how, self.args.seed)  # (N, 1, 28, 28)
         features, answers = self.judge.judge(drawn)                    # (N, F), (N,)
         right = (answers == painter.labels(len(drawn))).double().mean().item()
