@@ -130,7 +130,8 @@ def gaussian(like: Tensor, generator: Generators = None) -> Tensor:
     on the others.
     """
     if isinstance(generator, list):
-        return torch.cat([gaussian(x[None], one) for x, one in zip(like, generator)])
+        pairs = zip(like, generator, strict=True)
+        return torch.cat([gaussian(x[None], own) for x, own in pairs])
     device = generator.device if generator else like.device
     drawn = torch.randn(like.shape, generator=generator, dtype=like.dtype, device=device)
     return drawn.to(like.device)

@@ -49,6 +49,8 @@ def save_tiles(images: Tensor, columns: int, path: Path) -> None:      # (N, C, 
 def draw_progress(folder: Path, path: Path) -> None:
     """The strips of a run below each other: the first, second, fourth and so on, the last."""
     strips = sorted(folder.glob("step_*.png"))
+    if not strips:
+        return                                 # somebody has tidied up
     doubling = {min(2**n, len(strips)) - 1 for n in range(len(strips).bit_length() + 1)}
     images = [Image.open(strips[number]) for number in sorted(doubling)]
     whole = Image.new("RGB", (images[0].width, sum(image.height for image in images)))

@@ -61,6 +61,8 @@ def test_precision_and_recall_tell_what_is_wrong() -> None:
     assert wide.precision < 0.3 and wide.recall > narrow.recall
     few = real[:20].repeat(40, 1) + 1e-3 * cloud(800, 2, 2)            # learned by heart
     assert measures.compare(few, real).recall < 0.1
+    far = torch.cat([real, real + 100])        # it is taken from all of this, not its start
+    assert measures.compare(real, far, most=len(real)).recall == pytest.approx(0.5, abs=0.05)
 
 
 def test_neighbourhoods_reach_to_the_third_neighbour() -> None:

@@ -221,6 +221,36 @@ def test_samples_are_drawn_by_label_and_seed(ask: Callable, sheets: dict,
     assert ask("--grid", "--steps", 2).code == 0 and len(sheets["samples.png"]) == 80
 
 
+def test_classes_stand_below_each_other(ask: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(pictures, "save_tiles", lambda x, columns, _path: seen.append(columns))
+    for flags in (("--count", 23), ("--count", 9), ("--count", 16, "--label", 3)):
+        assert ask("--steps", 1, *flags).code == 0
+    assert seen == [10, 3, 4]
+
+
+@pytest.mark.parametrize("steps", [79, 80])
+def test_a_long_animation_has_few_pictures_and_the_noise_among_them(
+        steps: int, trained: SimpleNamespace) -> None:
+    how = Sampling(steps=steps)
+    film = diffusion.inference.Film(trained.painter, how, 1)
+    noise = trained.painter.noise(1, 0)
+    trained.painter.paint(noise, trained.painter.labels(1), how, watch=film.watch)
+    assert len(film.frames) <= 41
+    assert torch.allclose(film.frames[0], trained.painter.show(noise))
+
+
+def test_progress_shows_the_strips_that_double_and_the_last(tmp_path: Path) -> None:
+    pictures.draw_progress(tmp_path, tmp_path / "all.png")
+    assert not (tmp_path / "all.png").exists()
+    for step in range(1, 16):
+        Image.new("RGB", (4, 2), (step, 0, 0)).save(tmp_path / f"step_{step:06}.png")
+    pictures.draw_progress(tmp_path, tmp_path / "all.png")
+    with Image.open(tmp_path / "all.png") as image:
+        assert image.size == (4, 10)
+        assert [image.getpixel((1, 2 * row))[0] for row in range(5)] == [1, 2, 4, 8, 15]
+
+
 def test_an_animation_begins_with_noise_and_ends_with_the_samples(ask: Callable,
                                                                   sheets: dict) -> None:
     found = ask("--steps", 5, "--count", 4, "--gif")
