@@ -20,13 +20,14 @@ import options
 from data import QUICK, Data, load
 from diffusion import Sampling
 from evaluate import as_floats, spread_out
-from judge import Judge, open_judge, unseen
+from judge import Judge, open_judge, others
 from measures import frechet
 from painter import Painter
 from run import Run
 from train import train
 
 BASE = "nothing"
+ROUGH = 5            # steps of drawing in a smoke run
 CHANGES = {   # what is changed, and the flags that do it
     BASE: [],
     "predict-x0": ["--predict", "x0"],
@@ -55,7 +56,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="digits to draw for a row (default: 450, in smoke runs 100)")
     add("--seed", metavar="N", type=console.seed, default=0, help="default: 0")
     add("--only", metavar="ROW", choices=(*CHANGES, *WAYS), nargs="+",
-        default=[*CHANGES, *WAYS], help="rows of the table (default: all)")
+        default=[*CHANGES, *WAYS],
+        help=f"rows of the table, of {', '.join([*CHANGES, *WAYS])} (default: all)")
     add("--quick", action="store_true", help="a smoke run: a small network, few steps")
     add("--debug", action="store_true", help="show the traceback of an error")
     args = parser.parse_args(argv)
@@ -102,7 +104,8 @@ class Laboratory:
 
     def row(self, name: str, painter: Painter, how: Sampling) -> None:
         """Draw, measure, and print."""
-        how = how._replace(steps=min(how.steps, painter.config["times"]))
+        most = ROUGH if self.args.quick else painter.config["times"]
+        how = how._replace(steps=min(how.steps, most))
         drawn = painter.samples(self.args.count, how, self.args.seed)  # (N, 1, 28, 28)
         features, answers = self.judge.judge(drawn)                    # (N, F), (N,)
         right = (answers == painter.labels(len(drawn))).double().mean().item()
@@ -110,14 +113,14 @@ class Laboratory:
 
     def floor(self) -> None:
         """The row of real digits."""
-        floor = spread_out(unseen(self.data), self.args.count)
+        floor = spread_out(others(self.data), self.args.count)
         features, _ = self.judge.judge(as_floats(floor))               # (N, F), (N,)
         print(f"| real digits | {frechet(features, self.real):.4f} | |", flush=True)
 
 
 @console.one_line_errors
 def main(argv: list[str] | None = None) -> int:
-    """Print the table."""
+    """Train with one thing changed at a time, draw digits, and print how good they are."""
     args = parse(argv)
     laboratory, first = Laboratory(args), None
     print("| changed | distance | as asked |\n|---|---|---|")

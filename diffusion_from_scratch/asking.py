@@ -16,10 +16,10 @@ def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
     add("--sampler", choices=SAMPLERS, default="ddim", help="default: %(default)s")
     add("--steps", metavar="N", type=console.positive_int,
         help=f"steps of sampling (default: {FEW} for ddim, all times for ddpm)")
-    add("--eta", metavar="X", type=console.non_negative_float, default=0.0,
+    add("--eta", metavar="X", type=console.non_negative_float,
         help="share of fresh noise in a step of ddim, from 0 to 1 (default: 0)")
-    add("--variance", choices=VARIANCES, default="posterior",
-        help="noise of a step of ddpm (default: %(default)s)")
+    add("--variance", choices=VARIANCES,
+        help="noise of a step of ddpm (default: posterior)")
     add("--guidance", metavar="X", type=console.non_negative_float, default=0.0,
         help="how much more than training to insist on the label (default: 0)")
     add("--clip", action=argparse.BooleanOptionalAction, default=True,
@@ -27,8 +27,16 @@ def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def sampling_of(args: argparse.Namespace, times: int = MANY) -> Sampling:
-    """What the flags say, for a model with so many times. Raises Refusal for an η above 1."""
-    if args.eta > 1:
+    """What the flags say, for a model with so many times.
+
+    Raises Refusal for an η above 1, and for flags that the sampler has no use for.
+    """
+    if (args.eta or 0) > 1:
         raise console.Refusal(f"--eta is a share from 0 to 1, not {args.eta:g}")
+    other = args.variance if args.sampler == "ddim" else args.eta
+    if other is not None:
+        name, whose = ("--variance", "ddpm") if args.sampler == "ddim" else ("--eta", "ddim")
+        raise console.Refusal(f"{name} is a flag of --sampler {whose}: leave it out")
     steps = args.steps or (min(FEW, times) if args.sampler == "ddim" else times)
-    return Sampling(args.sampler, steps, args.eta, args.variance, args.guidance, args.clip)
+    return Sampling(args.sampler, steps, args.eta or 0.0, args.variance or "posterior",
+                    args.guidance, args.clip)

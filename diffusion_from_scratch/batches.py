@@ -14,6 +14,7 @@ from torch import Tensor
 from data import Part, to_model
 
 SEEDS = 1_000_003    # apart: so far that runs of neighbouring seeds never meet
+LARGEST = 2**63      # of the seeds that a generator takes, one more
 
 
 class Batch(NamedTuple):
@@ -49,7 +50,7 @@ def make_batch(part: Part, size: int, seed: int, step: int, times: int, classes:
                drop: float, flip: bool, centred: bool) -> Batch:
     """The batch of a step. A share `drop` of the labels is withheld, as label `classes`."""
     picked = part.some(chosen(len(part.images), size, seed, step))
-    generator = torch.Generator().manual_seed((seed + 1) * SEEDS**2 + step)
+    generator = torch.Generator().manual_seed(((seed + 1) * SEEDS**2 + step) % LARGEST)
     x0 = to_model(picked.images, centred)                              # (B, C, H, W)
     noise = torch.randn(x0.shape, generator=generator)                 # (B, C, H, W)
     t = draw_times(size, times, generator)                             # (B,)

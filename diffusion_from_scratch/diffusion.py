@@ -21,6 +21,7 @@ VARIANCES = ("posterior", "beta")
 
 Network = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 Watcher = Callable[[int, Tensor, Tensor], None]
+Generators = torch.Generator | list[torch.Generator] | None
 
 
 class Diffusion:
@@ -122,8 +123,15 @@ class Sampling(NamedTuple):
 DEFAULT = Sampling()
 
 
-def gaussian(like: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Noise of the shape of a tensor; a generator of the CPU gives the same on all devices."""
+def gaussian(like: Tensor, generator: Generators = None) -> Tensor:
+    """Noise of the shape of a tensor; a generator of the CPU gives the same on all devices.
+
+    With a list of generators each picture (B, C, H, W) has its own: its noise does not depend
+    on the others.
+    """
+    if isinstance(generator, list):
+        pairs = zip(like, generator, strict=True)
+        return torch.cat([gaussian(x[None], own) for x, own in pairs])
     device = generator.device if generator else like.device
     drawn = torch.randn(like.shape, generator=generator, dtype=like.dtype, device=device)
     return drawn.to(like.device)
@@ -147,7 +155,7 @@ def guided(model: Network, x: Tensor, t: Tensor, labels: Tensor | None,
 
 @torch.no_grad()
 def denoise(model: Network, diffusion: Diffusion, x: Tensor, labels: Tensor | None = None,
-            how: Sampling = DEFAULT, generator: torch.Generator | None = None,
+            how: Sampling = DEFAULT, generator: Generators = None,
             start: int | None = None, known: tuple[Tensor, Tensor] | None = None,
             watch: Watcher | None = None) -> Tensor:
     """Pictures (B, C, H, W) from noise, step by step, or from noised ones: `start` says where.
@@ -177,7 +185,7 @@ def denoise(model: Network, diffusion: Diffusion, x: Tensor, labels: Tensor | No
 
 
 def keep_known(s: Schedule, i: int, x: Tensor, picture: Tensor, mask: Tensor,
-               generator: torch.Generator | None) -> Tensor:
+               generator: Generators) -> Tensor:
     """Where the mask is 1, the picture as it would be after this step, else what was drawn."""
     noise = gaussian(x, generator) if i else torch.zeros_like(x)
     there = s.before[i].sqrt() * picture + (1 - s.before[i]).sqrt() * noise

@@ -18,11 +18,11 @@ import console
 import devices
 from asking import add_sampling_flags, sampling_of
 from data import Data, Part, load, on_disk
-from judge import Judge, open_judge, unseen
+from judge import Judge, open_judge, others
 from measures import Quality, compare, nearest
 from painter import Painter
 
-COPY = 0.5 / 255     # root mean square below which a sample is a copy: half a grey level
+LOOKED_AT = 500      # pictures whose nearest training pictures are sought
 
 
 def as_floats(part: Part) -> Tensor:
@@ -51,7 +51,7 @@ def say_quality(judge: Judge, drawn: Tensor, labels: Tensor | None, data: Data) 
     """The table of drawn digits (N, 1, 28, 28), and of as many real ones."""
     real, _ = judge.judge(as_floats(data.test))                        # (K, F), (K,)
     features, answers = judge.judge(drawn)                             # (N, F), (N,)
-    floor = spread_out(unseen(data), len(drawn))
+    floor = spread_out(others(data), len(drawn))
     theirs, said = judge.judge(as_floats(floor))
     print(f"{'against ' + format(len(real), ',') + ' test digits':24} {'count':>7} "
           f"{'distance':>9} {'precision':>10} {'recall':>7} {'as asked':>9}")
@@ -61,12 +61,17 @@ def say_quality(judge: Judge, drawn: Tensor, labels: Tensor | None, data: Data) 
 
 
 def say_memory(drawn: Tensor, data: Data) -> None:
-    """Whether samples are copies of training pictures: beside how near test pictures are."""
+    """Whether samples are copies of training pictures: nearer to one than any test picture is.
+
+    Test pictures cannot be copies, so the nearest of them shows how alike two writers can be.
+    """
     train = as_floats(data.train)
-    ours, theirs = (nearest(x[:500], train)[1] for x in (drawn, as_floats(data.test)))
+    test = as_floats(spread_out(data.test, LOOKED_AT))
+    ours, theirs = (nearest(x, train)[1] for x in (drawn[:LOOKED_AT], test))
+    copies = int((ours < theirs.min()).sum())
     print(f"nearest training picture {255 * ours.median():.1f} grey levels away in the median, "
           f"{255 * ours.min():.1f} at least; of test digits {255 * theirs.median():.1f} and "
-          f"{255 * theirs.min():.1f}; {int((ours < COPY).sum())} copies among {len(ours)}")
+          f"{255 * theirs.min():.1f}; {copies} copies among {len(ours)}")
 
 
 def data_of(painter: Painter, args: argparse.Namespace) -> Data:

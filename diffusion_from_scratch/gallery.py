@@ -3,13 +3,14 @@
 # N pictures, C channels, H height and W width
 
 import argparse
+import functools
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from console import Refusal
-from data import load, on_disk, to_model
+from data import Part, load, on_disk, to_model
 from painter import Painter
 from reading import read
 
@@ -33,16 +34,20 @@ class Gallery:
 
     def numbered(self, number: int) -> tuple[Tensor, int]:
         """A test picture (C, H, W) and its label. Raises Refusal if there is none."""
+        if number >= len(self.test.images):
+            raise Refusal(f"there is no test picture {number}: they are numbered 0 to "
+                          f"{len(self.test.images) - 1}")
+        return self.test.images[number], int(self.test.labels[number])
+
+    @functools.cached_property
+    def test(self) -> Part:
+        """The test pictures, of the model's size. Raises Refusal if there are none."""
         name = self.args.data or self.config["data"]
         if not self.args.data and not on_disk(name, self.args.data_dir):
             raise Refusal(f"the pictures of {name} are not on this disk: name files, or --data")
         data = load(name, self.args.data_dir, self.config["image_size"], self.config["seed"])
-        if data.test.images.shape[1:] != torch.Size(self.config["shape"]):
-            raise Refusal(f"{name} has pictures of another size than this model draws: name "
-                          "files")
-        if number >= len(data.test.images):
-            raise Refusal(f"there are test pictures 0 to {len(data.test.images) - 1}")
-        return data.test.images[number], int(data.test.labels[number])
+        self.painter.check_size(data)
+        return data.test
 
     def read_file(self, path: Path) -> tuple[Tensor, int]:
         """A file as bytes of the model's size (C, H, W), and the label that tells nothing."""

@@ -1,6 +1,6 @@
 """Ask a trained diffusion model: draw, by label, blend two pictures, repair a part of one.
 
-    python inference.py --count 40 --gif
+    python inference.py --count 40 --guidance 1 --gif
     python inference.py --label 7 --guidance 1 --count 16
     python inference.py --grid --guidance 1              # a row for each class
     python inference.py --interpolate 3 my.png           # test pictures by number, or files
@@ -29,24 +29,27 @@ from painter import Painter
 AT_MOST = 10_000     # samples of one sheet
 FRAMES = 40          # of an animation
 OF_A_CLASS = 8       # pictures in a row of --grid
+MOST_COLUMNS = 12    # where each class has one
 
 
 class Film:
     """Keeps some of the pictures on the way from noise, for an animation."""
 
     def __init__(self, painter: Painter, how: Sampling, count: int) -> None:
-        self.painter, self.every, self.count = painter, max(1, how.steps // FRAMES), count
+        self.painter, self.every, self.count = painter, -(-how.steps // FRAMES), count
         self.frames: list[Tensor] = []
 
     def watch(self, i: int, x: Tensor, x0: Tensor) -> None:
-        """Keep the noised pictures (N, C, H, W) of every so many steps."""
-        if i % self.every == 0:
+        """Keep the noised pictures (N, C, H, W) of every so many steps, and the first."""
+        if i % self.every == 0 or not self.frames:
             self.frames.append(self.painter.show(x[: self.count]))
 
 
 def draw(painter: Painter, how: Sampling, args: argparse.Namespace) -> list[str]:
     """New pictures, of all classes in turn or of one; gives the names of the files."""
     count, columns, labels = args.count, math.ceil(args.count**0.5), None
+    if args.label is None and 1 < len(painter.classes) <= min(count, MOST_COLUMNS):
+        columns = len(painter.classes)         # all of a class below each other
     if args.grid and not painter.classes:
         raise console.Refusal("this model knows no classes: draw without --grid")
     if args.grid:
@@ -91,10 +94,11 @@ def main(argv: list[str] | None = None) -> int:
     add("--count", metavar="N", type=console.positive_int, default=40,
         help="pictures to draw (default: %(default)s)")
     add("--label", metavar="NAME", help="what they show (default: all classes in turn)")
-    add("--grid", action="store_true", help="a row for each class")
     add("--gif", action="store_true", help="how they come out of noise, as an animation too")
-    add("--interpolate", metavar=("A", "B"), nargs=2, help="from one picture to another")
-    add("--inpaint", metavar="X", help="draw a part of a picture anew")
+    one = parser.add_mutually_exclusive_group().add_argument
+    one("--grid", action="store_true", help="a row for each class")
+    one("--interpolate", metavar=("A", "B"), nargs=2, help="from one picture to another")
+    one("--inpaint", metavar="X", help="draw a part of a picture anew")
     add("--box", metavar="N", nargs=4, type=console.natural,
         help="left, top, right and bottom of that part (default: the lower half)")
     add("--frames", metavar="N", type=console.positive_int, default=8,
@@ -107,6 +111,12 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.count > AT_MOST:
         parser.error(f"argument --count: at most {AT_MOST} fit on a sheet")
+    if args.box and not args.inpaint:
+        parser.error("argument --box: it belongs to --inpaint")
+    if args.grid and args.label is not None:
+        parser.error("argument --label: --grid has all of them")
+    if args.gif and (args.interpolate or args.inpaint):
+        parser.error("argument --gif: only of new pictures")
     painter = Painter.open(args.checkpoint, devices.choose(args.device), args.last)
     names = answer(painter, sampling_of(args, painter.config["times"]), args)
     print(f"wrote {' and '.join(names)} to {console.from_here(args.out)}")

@@ -1,7 +1,7 @@
 """A judge of digits: a small classifier, trained once, whose features measure all generators.
 
-Its weights come with the folder, and their hash stands below, so that distances measured today
-can be compared XX
+Its weights come with the folder, and their hash stands below, so that distances measured on
+different days can be compared.
 
     python judge.py --data-dir DIR      # how judge.pt was made, in a minute
 """
@@ -54,7 +54,10 @@ class Judge(nn.Module):
 
 
 def spoiled(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Pictures from 0 to 1 as a generator might draw them: shifted, with a little noise."""
+    """Pictures from 0 to 1 as a generator might draw them: shifted, with a little noise.
+
+    A batch is shifted as one: that is one cut, and there are many batches.
+    """
     x = F.pad(images.float() / 255, (SHIFT,) * 4)
     down, right = torch.randint(2 * SHIFT + 1, (2,), generator=generator).tolist()
     x = x[..., down : down + 28, right : right + 28]
@@ -69,8 +72,11 @@ def lessons(data: Data) -> Part:
                 torch.cat([most.labels, *[few.labels] * REPEATED]))
 
 
-def unseen(data: Data) -> Part:
-    """Real pictures that are not for testing and, of MNIST, that the judge does not know."""
+def others(data: Data) -> Part:
+    """Real pictures that are not for testing; of MNIST those that the judge does not know.
+
+    The embedded digits are too few for that: theirs are those that all have learned from.
+    """
     if data.name != "mnist":
         return data.train
     rest = data.train.some(slice(TAUGHT, None))

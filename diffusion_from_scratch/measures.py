@@ -65,10 +65,11 @@ class Quality(NamedTuple):
 def compare(drawn: Tensor, real: Tensor, most: int = 2000) -> Quality:    # (N, F), (K, F)
     """Distance, precision (are they real?) and recall (are all kinds of real ones there?).
 
-    The last two by at most so many pictures of each: they depend on the number.
+    The last two by at most so many pictures of each, evenly from all: they depend on the
+    number.
     """
     count = min(len(drawn), len(real), most)
-    some, others = drawn[:count], real[:count]
+    some, others = (x[torch.arange(count) * len(x) // count] for x in (drawn, real))
     return Quality(frechet(drawn, real), covered(some, others), covered(others, some))
 
 

@@ -19,11 +19,12 @@ def blend(painter: Painter, x: Tensor, labels: Tensor | None, how: Sampling, fra
     is labelled like the first.
     """
     s = painter.diffusion.schedule.spaced(how.steps)
-    start = int(strength * len(s))
+    start = round(strength * len(s)) - 1                               # -1: the picture itself
+    kept = s.exact[start].item() if start >= 0 else 1.0
     share = torch.linspace(0, 1, frames)[:, None, None, None]          # (N, 1, 1, 1)
     generator = torch.Generator().manual_seed(seed)
     noise = gaussian(x[:1], generator)                                 # (1, C, H, W)
-    noised = s.signal[start].cpu() * x + s.noise[start].cpu() * noise  # (2, C, H, W)  (2)
+    noised = kept**0.5 * x + (1 - kept) ** 0.5 * noise                 # (2, C, H, W)  (2)
     mixed = (1 - share) * noised[:1] + share * noised[1:]              # (N, C, H, W)  (14)
     told = None if labels is None else labels[(share.flatten() > 0.5).long()]
     between = painter.paint(mixed, told, how, seed, start)             # (N, C, H, W)

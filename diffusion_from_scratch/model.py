@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from console import positive_int
+from console import natural, positive_int
 
 NAME = "diffusion_from_scratch"      # whose checkpoints these are
 PRESETS = {
@@ -247,7 +247,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--preset", choices=PRESETS, default="small", help="default: small")
     add("--shape", metavar="N", type=positive_int, nargs=3, default=[1, 28, 28],
         help="channels, height and width (default: 1 28 28)")
-    add("--classes", metavar="N", type=int, default=10, help="0 for none (default: 10)")
+    add("--classes", metavar="N", type=natural, default=10, help="0 for none (default: 10)")
     args = parser.parse_args(argv)
     rows = parts(UNet(tuple(args.shape), classes=args.classes, **PRESETS[args.preset]))
     print(f"{'part':12} {'output':>10} {'parameters':>11}")

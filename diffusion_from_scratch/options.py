@@ -10,8 +10,8 @@ from diffusion import PREDICTIONS
 from model import PRESETS, SETTINGS
 
 RECIPES = {
-    "digits": {"width": 32, "steps": 1500, "batch_size": 32, "lr": 2e-3, "flip": False},
-    "mnist": {"width": 48, "steps": 2500, "batch_size": 64, "lr": 2e-3, "flip": False},
+    "digits": {"width": 32, "steps": 2800, "batch_size": 32, "lr": 2e-3, "flip": False},
+    "mnist": {"width": 48, "steps": 2200, "batch_size": 64, "lr": 2e-3, "flip": False},
     "cifar10": {"width": 64, "steps": 20_000, "batch_size": 64, "lr": 1e-3, "flip": True},
     "own": {"width": 48, "steps": 4000, "batch_size": 32, "lr": 1e-3, "flip": False},
 }
@@ -40,23 +40,23 @@ def parser() -> argparse.ArgumentParser:
     add("--dropout", metavar="X", type=console.share,
         help=f"share of numbers left out in blocks {open_to_preset}")
     add("--schedule", choices=schedule.NAMES,
-        help=f"how fast noise is added; unscaled ignores --times {open_to_preset}")
+        help=f"how fast noise is added; unscaled: too little in few --times {open_to_preset}")
     add("--times", metavar="N", type=console.positive_int, default=1000,
         help="steps in which a picture becomes noise (default: %(default)s)")
     add("--predict", choices=PREDICTIONS,
         help=f"what the network says of a noisy picture {open_to_preset}")
     add("--gamma", metavar="X", type=console.positive_float,
         help="the most that a picture's error may count, 5 in the paper of min-SNR (default: "
-             "no limit, all times count alike)")
+             "no limit, the output's error counts alike at all times)")
     add("--ema", metavar="X", type=console.share,
-        help=f"what an update keeps of the averaged weights, 0 for no average {open_to_preset}")
+        help=f"share that averaged weights keep in an update, 0: no average {open_to_preset}")
     add("--drop-labels", metavar="X", type=console.share,
         help="share of labels that is withheld, for guidance (default: 0.1)")
     add("--labels", action=yes_or_no, default=True, help="tell the network what it shows")
     add("--flip", action=yes_or_no, default=None,
         help="mirror half of the pictures (default: photographs of cifar10)")
     add("--centre", action=yes_or_no, default=True,
-        help="pixels from -1 to 1; without, from 0 to 1, which shows why not")
+        help="pixels from -1 to 1; without it from 0 to 1")
     add("--warm-up", metavar="N", type=console.natural,
         help=f"steps in which the rate rises {open_to_preset}")
     add("--weight-decay", metavar="X", type=console.non_negative_float,

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 import checkpoint
+from batches import SEEDS
 from console import Refusal, from_here, say
-from data import to_image
+from data import Data, to_image
 from diffusion import Diffusion, Sampling, Watcher, denoise, gaussian
 from model import NAME, UNet, build
 from schedule import Schedule
@@ -57,6 +58,11 @@ class Painter:
             raise Refusal("this model knows no classes that could guide it: leave out "
                           "--guidance")
 
+    def check_size(self, data: Data) -> None:
+        """Refuse pictures of another size than this model draws."""
+        if data.test.images.shape[1:] != torch.Size(self.config["shape"]):
+            raise Refusal(f"{data.name} has pictures of another size than this model draws")
+
     def number(self, name: str) -> int:
         """The number of a class. Raises Refusal if the model does not know it."""
         if name not in self.classes:
@@ -82,17 +88,20 @@ class Painter:
               watch: Watcher | None = None) -> Tensor:                 # (N, C, H, W)
         """Pictures from 0 to 1 on the CPU, made of noise, or of noised pictures: see `denoise`.
 
+        Fresh noise of a picture follows from seed and place, so it is the same in any company.
         `watch` sees the first AT_ONCE pictures.
         """
         self.check(how)
-        generator, done = torch.Generator().manual_seed(seed + 1), []
+        generators = [torch.Generator().manual_seed((seed + 1) * SEEDS + place)
+                      for place in range(len(x))]
+        done = []
         for first in range(0, len(x), AT_ONCE):
             here = slice(first, first + AT_ONCE)
             told = None if labels is None else labels[here].to(self.device)
             kept = known and tuple(each[here].to(self.device) for each in known)
             begun = x[here].to(self.device, memory_format=torch.channels_last)
-            made = denoise(self.model, self.diffusion, begun, told, how, generator, start, kept,
-                           None if first else watch)
+            made = denoise(self.model, self.diffusion, begun, told, how, generators[here],
+                           start, kept, None if first else watch)
             done.append(self.show(made))
         return torch.cat(done)                                         # (N, C, H, W)
 

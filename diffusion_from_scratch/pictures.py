@@ -14,7 +14,9 @@ from torch import Tensor
 from schedule import NAMES, Schedule
 
 BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"   # told apart by all eyes
+NOISE = (", least noise", "", "", ", most noise")       # in quarters of the times
 ZOOM = 2             # screen pixels of a picture's pixel
+FEWER = 5            # as many times of the unscaled schedule as of others: a fifth
 MOMENT = 60          # milliseconds of a picture of an animation; the last stays longer
 
 
@@ -44,6 +46,21 @@ def save_tiles(images: Tensor, columns: int, path: Path) -> None:      # (N, C, 
     tile(images, columns).save(path)
 
 
+def draw_progress(folder: Path, path: Path) -> None:
+    """The strips of a run below each other: the first, second, fourth and so on, the last."""
+    strips = sorted(folder.glob("step_*.png"))
+    if not strips:
+        return                                 # somebody has tidied up
+    doubling = {min(2**n, len(strips)) - 1 for n in range(len(strips).bit_length() + 1)}
+    images = [Image.open(strips[number]) for number in sorted(doubling)]
+    whole = Image.new("RGB", (images[0].width, sum(image.height for image in images)))
+    top = 0
+    for image in images:
+        whole.paste(image, (0, top))
+        top += image.height
+    whole.save(path)
+
+
 def save_animation(frames: list[Tensor], columns: int, path: Path) -> None:
     """Write sheets of pictures, each (N, C, H, W), one after the other as a GIF."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,25 +83,29 @@ def draw_curves(metrics: Path, path: Path) -> None:
               linestyle="--", label="validation, averaged weights")
     for quarter, shade in enumerate(("0.75", "0.55", "0.35", "0.1")):
         right.plot(steps, [row[f"loss_{quarter}"] for row in rows], color=shade, marker=".",
-                   label=f"quarter {quarter + 1} of the times")
-    for axis, title in ((left, "loss"), (right, "training loss where there is how much noise")):
+                   label=f"quarter {quarter + 1} of the times{NOISE[quarter]}")
+    for axis, title in ((left, "loss"), (right, "training loss by quarter of the times")):
         axis.set(xlabel="step", yscale="log", title=title)
         axis.legend(fontsize=8)
     save(figure, path)
 
 
 def draw_schedules(times: int, path: Path) -> None:
-    """What is kept of a picture, β, and the signal-to-noise ratio, for each schedule."""
+    """What is kept of a picture, β, and the signal-to-noise ratio, for each schedule.
+
+    The unscaled one with a fifth of the times, where it fails.
+    """
     figure = Figure(figsize=(11, 3), layout="constrained")
     axes = figure.subplots(1, 3)
     for name, color in zip(NAMES, (BLUE, ORANGE, GREEN)):
-        schedule = Schedule.named(name, times)
-        look = {"color": color, "label": name, "linestyle": ":" if name == NAMES[2] else "-"}
-        axes[0].plot(schedule.exact.numpy(), **look)
-        axes[1].plot(schedule.beta.numpy(), **look)
-        axes[2].plot(schedule.snr.numpy(), **look)
+        few = times if name != "unscaled" else -(-times // FEWER)
+        schedule, moments = Schedule.named(name, few), np.linspace(0, 1, few)
+        look = {"color": color, "label": f"{name}, T = {few}"}
+        axes[0].plot(moments, schedule.exact.numpy(), **look)
+        axes[1].plot(moments, schedule.beta.numpy(), **look)
+        axes[2].plot(moments, schedule.snr.numpy(), **look)
     for axis, title, scale in zip(axes, ("ᾱ, the share of the picture", "β, noise added",
                                          "signal-to-noise ratio"), ("linear", "log", "log")):
-        axis.set(xlabel="time", title=f"{title}", yscale=scale)
+        axis.set(xlabel="time, as a share of T", title=title, yscale=scale)
     axes[0].legend(fontsize=8)
     save(figure, path)

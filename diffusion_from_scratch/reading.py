@@ -101,24 +101,26 @@ def read_classes(folder: Path, side: int | None,
 
     Classes are the folders in it, if there are at least two and no picture lies beside them.
     What is no picture is left out and counted, and so is a second copy of the same pixels: it
-    could stand in two parts. Grey pictures have one channel. Raises Refusal if too few are
-    left, or if they have several sizes and none was asked for.
+    could stand in two parts; the first in the order of names stays. Grey pictures have one
+    channel. Raises Refusal if too few are left, or if they have several sizes and none was
+    asked for.
     """
     files = files_in(folder)
     tops = [path.relative_to(folder).parts[0] for path in files]
-    classes = sorted(set(tops))
+    found = read_all(files, side, workers)
+    good = [(picture, top) for picture, top in zip(found, tops) if isinstance(picture, Tensor)]
+    unique: dict[bytes, tuple[Tensor, str]] = {}
+    for picture, top in good:
+        name = picture.numpy().tobytes() + repr(picture.shape).encode()
+        unique.setdefault(name, (picture, top))
+    classes = sorted({top for _, top in unique.values()})
     if len(classes) < 2 or not all((folder / name).is_dir() for name in classes):
         classes = []
-    found = read_all(files, side, workers)
-    good = [(picture, classes.index(top) if classes else 0)
-            for picture, top in zip(found, tops) if isinstance(picture, Tensor)]
-    unique = {picture.numpy().tobytes() + repr(picture.shape).encode(): (picture, label)
-              for picture, label in good}
     if len(good) < len(files):
         say(f"left out {len(files) - len(good)} of {len(files)} files in {from_here(folder)}: "
             "no picture")
     if len(unique) < len(good):
-        say(f"left out {len(good) - len(unique)} pictures that were there twice")
+        say(f"left out pictures that were there before: {len(good) - len(unique)}")
     if len(unique) < LEAST:
         raise Refusal(f"{from_here(folder)} has {len(unique)} usable pictures: at least "
                       f"{LEAST} different ones are needed")
@@ -130,4 +132,5 @@ def read_classes(folder: Path, side: int | None,
     images = torch.stack([picture for picture, _ in unique.values()])
     if (images == images[:, :1]).all():
         images = images[:, :1].contiguous()    # grey: one channel says it all
-    return classes, images, torch.tensor([label for _, label in unique.values()])
+    labels = [classes.index(top) if classes else 0 for _, top in unique.values()]
+    return classes, images, torch.tensor(labels)

@@ -3,6 +3,7 @@
 # B pictures in a batch, Q quarters of the times
 
 import argparse
+import math
 import time
 from pathlib import Path
 
@@ -26,6 +27,7 @@ QUARTERS = 4         # of the times, whose losses are reported one by one
 COLUMNS = ["step", "rate", "train_loss", *(f"loss_{quarter}" for quarter in range(QUARTERS)),
            "validation_loss", "seconds"]
 VALIDATED = 512      # pictures at most
+AT_ONCE = 128        # of them
 STRIP = 20           # pictures of a strip of samples
 ROUGH = 10           # steps in which they are drawn
 
@@ -68,8 +70,10 @@ class Run:
         if not self.writes:
             return
         args.out_dir.mkdir(parents=True, exist_ok=True)
-        for name in () if saved else ("best.pt", "checkpoint.pt"):  # two runs never mix
-            (args.out_dir / name).unlink(missing_ok=True)
+        if not saved:                                               # two runs never mix
+            for path in (args.out_dir / "best.pt", args.out_dir / "checkpoint.pt",
+                         *(args.out_dir / "progress").glob("step_*.png")):
+                path.unlink(missing_ok=True)
         self.metrics = checkpoint.Metrics(args.out_dir / "metrics.csv", COLUMNS,
                                           self.step if saved else None)
 
@@ -77,6 +81,7 @@ class Run:
         path = self.args.resume
         checkpoint.restore(self.model, saved["model"], path)
         self.optimizer.load_state_dict(saved["optimizer"])
+        self.optimizer.param_groups[0]["weight_decay"] = self.args.weight_decay    # typed: wins
         if self.average:
             if "ema" not in saved:
                 raise console.Refusal(f"{path} has no averaged weights to go on with: start a "
@@ -164,15 +169,17 @@ class Run:
         """The loss on pictures not trained on, always with the same noise and times."""
         args, total = self.args, 0.0
         self.judged.eval()
-        count, size = len(self.validation.images), min(128, len(self.validation.images))
-        for step in range(count // size):
+        count = len(self.validation.images)
+        batches = -(-count // AT_ONCE)
+        size = -(-count // batches)     # all alike: the last may begin anew
+        for step in range(batches):
             whole = make_batch(self.validation, size, 0, step, args.times,
                                len(self.config["classes"]), 0.0, False, args.centre)
             x0, noise, t, labels = share(whole, 0, 1, self.device)
             output = self.judged(self.diffusion.q_sample(x0, t, noise), t, labels)
             total += self.diffusion.losses(output, x0, t, noise).mean().item()
         self.model.train()
-        return total / (count // size)
+        return total / batches
 
     def sheet(self, count: int, steps: int) -> Tensor:
         """Samples in so many steps, or as many as there are: (count, C, H, W)."""
@@ -186,7 +193,8 @@ class Run:
         """Validate, write a row and the checkpoints, and show both."""
         loss, rate = self.validate(), self.optimizer.param_groups[0]["lr"]
         train_loss = sum(self.sums) / max(sum(self.counts), 1)
-        each = [total / max(count, 1) for total, count in zip(self.sums, self.counts)]
+        each = [total / count if count else math.nan
+                for total, count in zip(self.sums, self.counts)]
         self.sums, self.counts = ([0.0] * QUARTERS for _ in range(2))
         self.evaluated, better = self.step, self.best is None or loss < self.best
         if better:

@@ -21,8 +21,9 @@ ENOUGH = 1e-3                # of ᾱ at the last time: more, and the picture is
 def betas(name: str, times: int) -> Tensor:
     """The share of variance that each time replaces by noise, in 64 bits (T,).
 
-    "linear" adds the paper's noise however few times there are; "unscaled" takes the paper's
-    numbers as they are, which for few times leaves the picture visible at the end. Raises
+    "linear" adds as much noise as the paper does in a thousand times, in hundreds or dozens of
+    them; "unscaled" takes the paper's numbers as they are, which for few times leaves the
+    picture visible at the end. Raises
     ValueError for another name, or for no time at all.
     """
     if times < 1:

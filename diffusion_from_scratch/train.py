@@ -61,9 +61,12 @@ def report(run: Run) -> None:
     steps = 10 if run.args.quick else 50
     pictures.save_tiles(run.sheet(SAMPLES, steps), 10, out / "samples.png")
     pictures.draw_curves(run.metrics.path, out / "loss.png")
+    pictures.draw_progress(out / "progress", out / "progress.png")
     print(f"validation loss {run.best:.4f}, with the weights of step {best['best_step']}")
-    print("wrote best.pt, checkpoint.pt, loss.png, metrics.csv, progress, samples.png")
-    print(f"next: python inference.py --checkpoint {path} --count 40 --gif")
+    print("wrote best.pt, checkpoint.pt, loss.png, metrics.csv, progress, progress.png, "
+          "samples.png")
+    guidance = "--guidance 1 " if run.config["classes"] else ""
+    print(f"next: python inference.py --checkpoint {path} --count 40 {guidance}--gif")
 
 
 def prepare(argv: list[str] | None) -> tuple[Run, Data]:

@@ -5,6 +5,7 @@
 
 # N pictures, C channels, H height and W width
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -59,20 +60,23 @@ def samplers(painter: Painter, seed: int) -> Tensor:
 def guidance_sweep(painter: Painter, seed: int) -> Tensor:
     """The same noise with more and more guidance, a row each."""
     noise, labels = painter.noise(SHOWN, seed), painter.labels(SHOWN)  # (10, C, H, W), (10,)
-    return torch.cat([painter.paint(noise, labels, Sampling(steps=20, guidance=guidance), seed)
-                      for guidance in GUIDANCE])
+    steps = min(20, painter.config["times"])
+    return torch.cat([painter.paint(noise, labels, Sampling(steps=steps, guidance=guidance),
+                                    seed) for guidance in GUIDANCE])
 
 
-def draw_all(painter: Painter, args: object, seed: int, out: Path) -> list[str]:
+def draw_all(painter: Painter, args: argparse.Namespace, seed: int, out: Path) -> list[str]:
     """Every figure that this model allows; gives their names."""
     steps = Sampling(steps=min(50, painter.config["times"]))
-    sheets = {"reverse.png": way_back(painter, steps, 3, seed),
+    asked = steps._replace(guidance=1.0 if painter.classes else 0.0)
+    sheets = {"reverse.png": way_back(painter, asked, 3, seed),
               "samplers.png": samplers(painter, seed)}
     if painter.classes:
         sheets["guidance.png"] = guidance_sweep(painter, seed)
     name = args.data or painter.config["data"]
-    if on_disk(name, args.data_dir):
+    if args.data or on_disk(name, args.data_dir):
         data = load(name, args.data_dir, painter.config["image_size"], painter.config["seed"])
+        painter.check_size(data)
         x = to_model(data.test.images[:3], painter.config["centred"])  # (3, C, H, W)
         sheets["forward.png"] = forward_process(painter, x, seed)
         drawn = painter.samples(SHOWN, steps, seed)                    # (10, C, H, W)

@@ -147,7 +147,7 @@ def test_bad_files_and_doubles_are_left_out_and_counted(folder: Path, capsys: Sa
     found = data.load(str(folder), folder)
     said = capsys.readouterr().err
     assert "left out 1 of 38 files" in said
-    assert "left out 1 pictures that were there twice" in said
+    assert "left out pictures that were there before: 1" in said
     assert sum(len(part.images) for part in found[2:]) == 36
 
 

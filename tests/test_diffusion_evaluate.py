@@ -61,6 +61,8 @@ def test_precision_and_recall_tell_what_is_wrong() -> None:
     assert wide.precision < 0.3 and wide.recall > narrow.recall
     few = real[:20].repeat(40, 1) + 1e-3 * cloud(800, 2, 2)            # learned by heart
     assert measures.compare(few, real).recall < 0.1
+    far = torch.cat([real, real + 100])        # it is taken from all of this, not its start
+    assert measures.compare(real, far, most=len(real)).recall == pytest.approx(0.5, abs=0.05)
 
 
 def test_neighbourhoods_reach_to_the_third_neighbour() -> None:
@@ -94,7 +96,7 @@ def test_the_judge_knows_mnist_and_the_measures_rank_spoiled_digits(shared: Call
     test = data.test.some(slice(4000))
     real, answers = judge.judge(evaluating.as_floats(test))
     assert (answers == test.labels).double().mean() >= 0.985
-    others = judging.unseen(data)
+    others = judging.others(data)
     assert len(others.labels) == 5_000 + 15_000
     some = evaluating.spread_out(others, 1000)
     assert torch.equal(some.labels, others.labels[::20])
@@ -159,7 +161,9 @@ def test_the_table_is_what_the_measures_say(best: Path, capsys: pytest.CaptureFi
     assert lines[2].split() == ["drawn", "100", f"{found.distance:.4f}",
                                 f"{found.precision:.3f}", f"{found.recall:.3f}", f"{right:.1%}"]
     floor = lines[3].split()
-    assert floor[:4] == ["real,", "the", "floor", "100"] and float(floor[4]) < 0.1
+    theirs, _ = judge.judge(evaluating.as_floats(evaluating.spread_out(data.train, 100)))
+    assert floor[:5] == ["real,", "the", "floor", "100",
+                         f"{measures.frechet(theirs, real):.4f}"] and float(floor[4]) < 0.1
     assert float(floor[7].rstrip("%")) >= 98
     apart = 255 * measures.nearest(drawn, evaluating.as_floats(data.train))[1]
     assert f"{apart.median():.1f} grey levels away in the median" in lines[4]
@@ -170,6 +174,10 @@ def test_copies_are_counted(capsys: pytest.CaptureFixture) -> None:
     data = diffusion.data.digits()
     evaluating.say_memory(evaluating.as_floats(data.train.some(slice(7))), data)
     assert "7 copies among 7" in capsys.readouterr().out
+    test, train = (evaluating.as_floats(part) for part in (data.test, data.train))
+    apart = measures.nearest(test, train)[1]
+    evaluating.say_memory(evaluating.as_floats(data.test.some(apart.topk(7).indices)), data)
+    assert "0 copies among 7" in capsys.readouterr().out
 
 
 def test_what_cannot_be_measured_is_refused(best: Path, tmp_path: Path,

@@ -45,6 +45,7 @@ def test_few_times_drown_a_picture_only_if_each_adds_more() -> None:
         assert exact("unscaled", times).exact[-1].item() == pytest.approx(left, rel=0.02)
         assert exact("linear", times).drowns
         assert exact("unscaled", times).drowns == (times == 1000)
+    assert not Schedule(torch.tensor([0.5, 0.005])).drowns
     for name in ("linear", "cosine"):
         for times in (1, 2, 5, 20, 50):
             assert (exact(name, times).beta < 1).all() and (exact(name, times).beta > 0).all()

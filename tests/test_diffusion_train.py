@@ -136,6 +136,15 @@ def test_a_step_depends_on_seed_and_number_alone(few: Data) -> None:
     assert torch.equal(x0, few.train.images[place].float() / 127.5 - 1)
 
 
+def test_neighbouring_seeds_never_meet_and_the_largest_is_one(few: Data) -> None:
+    assert not torch.equal(batches.chosen(40, 40, 0, 1), batches.chosen(40, 40, 1, 0))
+    seeds = (0, 1, 2**32 - 2, 2**32 - 1)
+    made = [batches.make_batch(few.train, 4, seed, 0, 1000, 10, 0.1, False, True).noise
+            for seed in seeds]
+    alike = torch.corrcoef(torch.stack(made).flatten(1)).triu(1)
+    assert alike.abs().max() < 0.1
+
+
 def test_labels_are_withheld_as_often_as_asked_and_pictures_mirrored(few: Data) -> None:
     many = [batches.make_batch(few.train, 40, 0, step, 10, 10, 0.2, True, True)
             for step in range(200)]
@@ -180,14 +189,25 @@ def test_the_rate_rises_and_falls_and_the_papers_stays() -> None:
     assert rule(1, 10, 0, False) == 1
 
 
+def test_decay_pulls_at_kernels_and_matrices_only() -> None:
+    model = diffusion.model.UNet((1, 28, 28), classes=10, width=8)
+    optimizer = diffusion.optimization.make_optimizer(model, 0.1)
+    strong, free = optimizer.param_groups
+    assert (strong["weight_decay"], free["weight_decay"]) == (0.1, 0.0)
+    assert {p.ndim for p in strong["params"]} == {2, 4}
+    assert {p.ndim for p in free["params"]} == {1}
+    assert len(strong["params"]) + len(free["params"]) == len(list(model.parameters()))
+
+
 def test_what_the_flags_leave_open_follows_from_preset_and_data() -> None:
     for name in ("digits", "mnist", "cifar10"):
         found = vars(chosen("--data", name))
         wanted = {**diffusion.model.PRESETS["small"], **options.SHARED, **options.RECIPES[name]}
         assert {key: found[key] for key in wanted} == wanted
     paper = chosen("--data", "cifar10", "--preset", "paper")
-    assert (paper.steps, paper.lr, paper.ema, paper.predict, paper.schedule, paper.flip) == (
-        800_000, 2e-4, 0.9999, "noise", "linear", True)
+    assert (paper.steps, paper.lr, paper.ema, paper.predict, paper.schedule, paper.flip,
+            paper.falls, paper.weight_decay, paper.warm_up, paper.batch_size) == (
+        800_000, 2e-4, 0.9999, "noise", "linear", True, False, 0.0, 5000, 128)
     assert (paper.width, paper.multipliers, paper.dropout) == (128, [1, 2, 2, 2], 0.1)
     assert chosen("--data", "my/folder").batch_size == options.RECIPES["own"]["batch_size"]
     assert chosen("--quick", "--steps", 7).steps == 7 and chosen("--width", 9).width == 9
@@ -220,6 +240,105 @@ def test_logged_losses_are_those_of_their_quarters(straight: Path, few: Data) ->
     assert float(table[-1]["validation_loss"]) == pytest.approx(first.validate(), rel=1e-5)
     assert digest(judged.model.state_dict()) == digest(contents["ema"]) != digest(
         contents["model"])
+
+
+def make_run(few: Data, out: Path, *flags: object) -> runs.Run:
+    args = chosen(*FLAGS, *flags)
+    args.out_dir = out
+    return runs.Run(args, few, torch.device("cpu"))
+
+
+def test_the_average_follows_from_the_first_step_on(few: Data, tmp_path: Path) -> None:
+    begun = {}
+    run = make_run(few, tmp_path, "--steps", 1)
+    begun.update({name: p.clone() for name, p in run.average.model.named_parameters()})
+    training.train(run, SimpleNamespace(requested=False))
+    weights = dict(run.model.named_parameters())
+    for name, mean in run.average.model.named_parameters():
+        assert torch.allclose(mean, 0.1 * begun[name] + 0.9 * weights[name], atol=1e-6)
+
+
+def test_a_line_is_about_its_own_interval(few: Data, tmp_path: Path) -> None:
+    """Losses are summed anew after each line; a quarter without a time has none."""
+    run = make_run(few, tmp_path, "--batch-size", 1, "--steps", 3, "--log-every", 1)
+    noted, note = [], run.note
+    run.note = lambda losses, *more: noted.append(losses.mean().item()) or note(losses, *more)
+    training.train(run, SimpleNamespace(requested=False))
+    for row, loss in zip(rows(tmp_path), noted, strict=True):
+        assert float(row["train_loss"]) == pytest.approx(loss, rel=1e-5)
+        quarters = [float(row[f"loss_{quarter}"]) for quarter in range(4)]
+        assert sum(math.isnan(value) for value in quarters) == 3
+
+
+def test_validation_sees_every_picture_with_its_label(few: Data, tmp_path: Path,
+                                                      monkeypatch: Patch) -> None:
+    run, seen, make = make_run(few, tmp_path), [], batches.make_batch
+    monkeypatch.setattr(runs, "AT_ONCE", 6)            # of 16: three batches of six
+
+    def watched(*args: object) -> batches.Batch:
+        seen.append(make(*args))
+        return seen[-1]
+
+    monkeypatch.setattr(runs, "make_batch", watched)
+    run.model.train()
+    first = run.validate()
+    assert first == run.validate() and run.model.training
+    x0 = torch.cat([batch.x0 for batch in seen[:3]])
+    labels = torch.cat([batch.labels for batch in seen[:3]])
+    assert len(x0) == 18 and len({one.numpy().tobytes() for one in x0}) == 16
+    assert (labels < 10).all()
+
+
+def test_dropout_differs_from_step_to_step_and_validation_has_none(few: Data,
+                                                                   tmp_path: Path) -> None:
+    run = make_run(few, tmp_path, "--dropout", 0.3, "--ema", 0, "--steps", 9)
+    drawn = []
+    for run.step in (0, 1, 0):
+        run.batch()
+        drawn.append(torch.rand(4))
+    assert torch.equal(drawn[0], drawn[2]) and not torch.equal(drawn[0], drawn[1])
+    assert run.judged is run.model and run.validate() == run.validate() and run.model.training
+
+
+def test_a_gradient_is_cut_to_the_length_that_was_asked(straight: Path, tmp_path: Path) -> None:
+    """Adam hardly sees it: only gradients that are almost nothing make another run."""
+    assert train(tmp_path, "--clip", 1e-9, "--weight-decay", 0) == 0
+    moved = [float(row["validation_loss"]) for out in (straight, tmp_path)
+             for row in rows(out)[-1:]]
+    assert abs(moved[0] - moved[1]) > 1e-3
+
+
+def test_another_data_set_is_not_what_the_run_began_with(few: Data, tmp_path: Path,
+                                                         monkeypatch: Patch,
+                                                         capsys: Said) -> None:
+    cut_after(6, tmp_path)
+    monkeypatch.setattr(training, "load", lambda *_: few.shortened((39, 16, 20)))
+    before = files(tmp_path)
+    assert resume(tmp_path) == 1 and files(tmp_path) == before
+    assert "is not what it was when the run began" in capsys.readouterr().err
+
+
+def test_a_typed_decay_wins_over_that_of_the_run(few: Data, tmp_path: Path,
+                                                 monkeypatch: Patch) -> None:
+    cut_after(6, tmp_path)
+    made = []
+    monkeypatch.setattr(training, "train", lambda run, _: made.append(run))
+    assert resume(tmp_path, "--weight-decay", 0.5) == 0
+    assert [group["weight_decay"] for group in made[0].optimizer.param_groups] == [0.5, 0.0]
+
+
+def test_the_report_is_about_the_best_weights(straight: Path, few: Data, tmp_path: Path,
+                                              monkeypatch: Patch) -> None:
+    run = make_run(few, tmp_path)
+    for name in ("best.pt", "metrics.csv"):
+        (tmp_path / name).write_bytes((straight / name).read_bytes())
+    (tmp_path / "progress").mkdir()
+    run.best, painted = 1.0, []
+    monkeypatch.setattr(runs.Run, "sheet", lambda self, *_: painted.append(
+        digest(self.judged.state_dict())) or torch.zeros(10, 1, 28, 28))
+    monkeypatch.setattr(diffusion.pictures, "draw_progress", lambda *_: None)
+    REPORT(run)
+    assert painted == [digest(saved(straight, "best.pt")["ema"])]
 
 
 def test_the_best_weights_are_those_of_the_lowest_validation_loss(

@@ -51,6 +51,7 @@ EXTRA = {
         ("inference", "--checkpoint {best} --out {out} --grid --guidance 1 --steps 3 --gif"),
         ("inference", "--checkpoint {best} --out {out} --sampler ddpm --steps 3"),
         ("evaluate", "--checkpoint {best} --count 100 --steps 2"),
+        ("train", "--quick --predict x0 --steps 3 --out-dir {out}/x0"),
         ("ablation", "--quick --steps 2 --count 100 --only predict-x0"),
     ],
     "gpt2_from_scratch": [
