@@ -16,6 +16,7 @@ from pipeline import floats
 from schedulers import TRAINED
 
 SEEDS = 1_000_003    # apart: so far that runs of neighbouring seeds never meet
+LARGEST = 2**63      # of the seeds that a generator takes, one more
 
 
 class Latents(NamedTuple):
@@ -42,7 +43,7 @@ def chosen(count: int, size: int, seed: int, step: int) -> Tensor:
     first, numbers = step * size, []
     while len(numbers) < size:
         epoch, place = divmod(first + len(numbers), count)
-        generator = torch.Generator().manual_seed(seed * SEEDS + epoch)
+        generator = torch.Generator().manual_seed((seed * SEEDS + epoch) % LARGEST)
         order = torch.randperm(count, generator=generator)             # (N,)
         numbers += order[place : place + size - len(numbers)].tolist()
     return torch.tensor(numbers)                                       # (B,)
@@ -59,7 +60,7 @@ def draw_times(size: int, generator: torch.Generator) -> Tensor:
 
 def generator_of(seed: int, step: int) -> torch.Generator:
     """Where all that is drawn in a step comes from."""
-    return torch.Generator().manual_seed((seed + 1) * SEEDS**2 + step)
+    return torch.Generator().manual_seed(((seed + 1) * SEEDS**2 + step) % LARGEST)
 
 
 def picture_batch(images: Tensor, size: int, seed: int, step: int,

@@ -74,8 +74,10 @@ class Run:
     def _open_files(self, resumed: bool) -> None:
         out = self.args.out_dir
         out.mkdir(parents=True, exist_ok=True)
-        for name in () if resumed else ("best.pt", "checkpoint.pt"):    # two runs never mix
-            (out / name).unlink(missing_ok=True)
+        if not resumed:                                             # two runs never mix
+            for path in (out / "best.pt", out / "checkpoint.pt",
+                         *(out / "progress").glob("step_*.png")):
+                path.unlink(missing_ok=True)
         self.metrics = checkpoint.Metrics(out / "metrics.csv", COLUMNS,
                                           self.step if resumed else None)
 
@@ -92,7 +94,7 @@ class Run:
         self.learning = [*self.model.vae.requires_grad_().parameters()]
         self.optimizer = optimization.make_optimizer(self.learning, self.args.weight_decay)
         if saved and self.stage == "vae":
-            self.optimizer.load_state_dict(saved["optimizer"])
+            self._go_on(saved)
 
     def _prepare_diffusion(self, saved: dict | None) -> None:
         """Encode all pictures once and for all, read all captions, and average from here on."""
@@ -106,11 +108,15 @@ class Run:
         self.tokens = self.tokenizer(self.data.train.captions)         # (N, S)
         self.average = Average(model, args.ema)
         if saved and self.stage == "diffusion":
-            self.optimizer.load_state_dict(saved["optimizer"])
+            self._go_on(saved)
             checkpoint.restore(self.average.model, saved["ema"], args.resume)
         else:
             self.best = None
         self.stage = "diffusion"
+
+    def _go_on(self, saved: dict) -> None:
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.optimizer.param_groups[0]["weight_decay"] = self.args.weight_decay    # typed: wins
 
     @property
     def judged(self) -> StableDiffusion:

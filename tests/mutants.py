@@ -163,7 +163,7 @@ MUTANTS = [
            "    if len(seen) < len(scene.things):\n", SCENE_TESTS),
     Mutant(f"{DRAWER}/batches.py", "known.mean[picked] + known.deviation[picked] * fresh",
            "known.mean[picked] + known.deviation[picked] * noise", STAGE_TESTS),
-    Mutant(f"{DRAWER}/batches.py", "(seed + 1) * SEEDS**2 + step", "(seed + 1) * SEEDS**2",
+    Mutant(f"{DRAWER}/batches.py", "((seed + 1) * SEEDS**2 + step)", "((seed + 1) * SEEDS**2)",
            STAGE_TESTS),
     Mutant(f"{DRAWER}/losses.py", "ratio.clamp(max=gamma) / ratio", "ratio.clamp(max=gamma)",
            STAGE_TESTS),

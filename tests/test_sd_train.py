@@ -329,3 +329,29 @@ def test_the_best_weights_are_those_of_the_lowest_validation_loss(
     best = saved(tmp_path, "best.pt")
     assert (best["step"], best["best"], best["stage"]) == (12, 0.3, "diffusion")
     assert digest(best["ema"]) == seen[3] and saved(tmp_path)["best_step"] == 12
+
+
+@pytest.mark.parametrize("steps", [3, 9])
+def test_a_typed_decay_wins_over_that_of_the_run(tmp_path: Path, monkeypatch: Patch,
+                                                 steps: int) -> None:
+    cut_after(steps, tmp_path)
+    made = []
+    monkeypatch.setattr(training, "train", lambda run, _: made.append(run))
+    assert resume(tmp_path, "--weight-decay", 0.5) == 0
+    assert [group["weight_decay"] for group in made[0].optimizer.param_groups] == [0.5, 0.0]
+
+
+def test_a_new_run_leaves_no_pictures_of_an_old_one(straight: Path, tmp_path: Path) -> None:
+    (tmp_path / "progress").mkdir()
+    (tmp_path / "progress" / "step_999999.png").write_bytes(b"old")
+    assert train(tmp_path) == 0
+    names = [sorted(path.name for path in (out / "progress").iterdir())
+             for out in (straight, tmp_path)]
+    assert names[0] == names[1] and "step_000013.png" in names[0]
+
+
+def test_the_largest_seed_is_a_seed() -> None:
+    largest = 2**32 - 1
+    assert batches.chosen(10, 4, largest, 3).shape == (4,)
+    drawn = [torch.rand(3, generator=batches.generator_of(largest, step)) for step in (1, 2)]
+    assert not torch.equal(*drawn)
