@@ -56,6 +56,7 @@ class Run:
         else:
             model, self.config = begin(args, data)
         self.model = model.to(device).requires_grad_(False)
+        self.model.vae.to(memory_format=torch.channels_last)    # its small convolutions: faster
         self.tokenizer = from_state(self.config["tokenizer"])
         self.stage, self.step, self.evaluated, self.total = "vae", 0, 0, 0.0
         self.best, self.best_step, self.seconds, self.stopped = None, 0, 0.0, False

@@ -16,10 +16,10 @@ UNITS = 32                                      # of a side
 COLOURS = {"red": (214, 39, 40), "orange": (255, 140, 0), "yellow": (250, 220, 40),
            "green": (30, 150, 60), "cyan": (60, 210, 220), "blue": (40, 70, 210),
            "purple": (130, 50, 170), "pink": (255, 130, 190)}
-BACKGROUNDS = {"black": (16, 16, 16), "white": (245, 245, 245), "grey": (128, 128, 128)}
+BACKGROUNDS = {"black": (16, 16, 16), "white": (245, 245, 245), "grey": (170, 170, 170)}
 SHAPES = ("circle", "square", "triangle", "cross")
-SIZES = {"small": 5.0, "large": 8.5}            # radius of a single thing
-MEDIUM = 5.5                                    # radius of both of two
+SIZES = {"small": 6.0, "large": 8.5}            # radius of a single thing
+MEDIUM = 6.25                                   # radius of both of two
 LOOSE = 0.5                                     # by which a radius and a place differ
 POSITIONS = {"left": (-6, 0), "right": (6, 0), "top": (0, -6), "bottom": (0, 6),
              "middle": (0, 0)}                  # from the centre of the picture

@@ -183,14 +183,23 @@ class AutoencoderKL(nn.Module):
         self.encoder, self.decoder = Encoder(*shape), Decoder(*shape)
         self.quant_conv = nn.Conv2d(2 * latents, 2 * latents, 1)
         self.post_quant_conv = nn.Conv2d(latents, latents, 1)
-        with torch.no_grad():
-            self.quant_conv.weight[:latents] *= GAIN
-            self.quant_conv.weight[latents:] *= 0.1
-            self.quant_conv.bias[latents:] = START
-        for block in self.modules():       # at first only the ways past the blocks are there
-            if isinstance(block, ResnetBlock):
-                nn.init.zeros_(block.conv2.weight)
-                nn.init.zeros_(block.conv2.bias)
+        self._start()
+
+    @torch.no_grad()
+    def _start(self) -> None:
+        """Begin with signals that keep their size, blocks that add nothing, little noise."""
+        for part in self.modules():
+            if isinstance(part, nn.Conv2d) and part.kernel_size == (3, 3):
+                nn.init.kaiming_normal_(part.weight, nonlinearity="linear")
+                nn.init.zeros_(part.bias)
+        for part in self.modules():
+            if isinstance(part, ResnetBlock | AttnBlock):
+                last = part.conv2 if isinstance(part, ResnetBlock) else part.proj_out
+                nn.init.zeros_(last.weight)
+                nn.init.zeros_(last.bias)
+        self.quant_conv.weight[: self.latents] *= GAIN
+        self.quant_conv.weight[self.latents :] *= 0.1
+        self.quant_conv.bias[self.latents :] = START
 
     def encode(self, x: Tensor) -> Gaussian:                           # (B, C, H, W)
         """The latents that pictures may have. Raises ValueError for sides that do not halve."""

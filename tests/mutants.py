@@ -167,7 +167,7 @@ MUTANTS = [
            STAGE_TESTS),
     Mutant(f"{DRAWER}/losses.py", "ratio.clamp(max=gamma) / ratio", "ratio.clamp(max=gamma)",
            STAGE_TESTS),
-    Mutant(f"{DRAWER}/losses.py", "found.kl() / error.size(1)", "found.kl()", STAGE_TESTS),
+    Mutant(f"{DRAWER}/losses.py", "found.kl() / x[0].numel()", "found.kl()", STAGE_TESTS),
     Mutant(f"{DRAWER}/run.py", "        model.vae.requires_grad_(False)\n", "", STAGE_TESTS),
     Mutant(f"{DRAWER}/run.py", "        else:\n            self.best = None\n", "",
            STAGE_TESTS),

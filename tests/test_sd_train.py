@@ -159,8 +159,11 @@ def test_losses_are_those_of_their_formulas() -> None:
     found = sd.vae_model.Gaussian(torch.randn(5, 4, 2, 2), torch.randn(5, 4, 2, 2))
     kl = torch.distributions.kl_divergence(torch.distributions.Normal(
         found.mean, (found.logvar / 2).exp()), torch.distributions.Normal(0.0, 1.0))
-    far = (drawn - x).abs().sum((1, 2, 3)) + ((drawn - x) ** 2).sum((1, 2, 3))
-    wanted = (far + 0.01 * kl.sum((1, 2, 3))) / (3 * 8 * 8)
+    error = drawn - x
+    far = error.abs().sum((1, 2, 3)) + (error**2).sum((1, 2, 3))
+    across = (error[..., 1:] - error[..., :-1]).abs().mean((1, 2, 3))
+    down = (error[:, :, 1:] - error[:, :, :-1]).abs().mean((1, 2, 3))
+    wanted = (far + 0.01 * kl.sum((1, 2, 3))) / (3 * 8 * 8) + across + down
     assert torch.allclose(losses.vae_losses(drawn, x, found, 0.01), wanted)
     t = torch.tensor([0, 200, 500, 999])
     bars = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000).double() ** 2, 0)[t]
