@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from attention import Attention
 
 EPSILON = 1e-6       # in every norm here; those of the U-Net's residual blocks have 1e-5
-START = -6.0         # log-variance before training: PyTorch's own start has noise like signal,
-GAIN = 12.0          # and means of a tenth: so many times larger they stand out of the noise
+START = -6.0         # log-variance before training: little noise,
+GAIN = 3.0           # and means that stand out of it, about as large as they will be
 
 
 class Gaussian(NamedTuple):
