@@ -27,7 +27,8 @@ def strength(text: str) -> float:
     """A number from 0 to 1, as an argparse type."""
     value = console.non_negative_float(text)
     if value > 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is more than 1, which keeps nothing")
+        raise argparse.ArgumentTypeError(f"{text!r} is more than 1, with which next to nothing "
+                                         "is kept")
     return value
 
 
@@ -50,7 +51,7 @@ def add_drawing_flags(parser: argparse.ArgumentParser) -> None:
     add("--steps", metavar="N", type=steps, default=25, help="of sampling (default: 25)")
     add("--sampler", choices=SAMPLERS, default="ddim", help="default: %(default)s")
     add("--size", metavar="WxH", type=size,
-        help="pixels, multiples of 8 (default: what the model was trained on)")
+        help="pixels, multiples of what the autoencoder divides by (default: as in training)")
     add("--weights", metavar="PATH", type=Path,
         help="published weights instead of a checkpoint: a file, or a folder of diffusers")
     add("--tokenizer", metavar="PATH", type=Path,

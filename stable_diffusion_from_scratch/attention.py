@@ -28,13 +28,13 @@ def explicit(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> tuple[Ten
     everything and each one before it one less. The shares are computed in 32 bits at least:
     in 16 the sum of many of them loses its last digits, and a large score overflows.
     """
-    scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))           # (B, N, T, S)  (7)
+    exact = torch.promote_types(q.dtype, torch.float32)
+    scores = q.to(exact) @ k.to(exact).transpose(-2, -1) / math.sqrt(q.size(-1))    # (7)
     if causal:
         ahead = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device)
         ahead = ahead.triu(1 + k.size(2) - q.size(2))                  # (T, S)
         scores = scores.masked_fill(ahead, -math.inf)                  # (B, N, T, S)
-    exact = torch.promote_types(q.dtype, torch.float32)
-    shares = scores.softmax(-1, dtype=exact).to(v.dtype)               # (B, N, T, S)  (7)
+    shares = scores.softmax(-1).to(v.dtype)                            # (B, N, T, S)  (7)
     return shares @ v, shares
 
 

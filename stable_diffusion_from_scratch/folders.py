@@ -77,6 +77,9 @@ def from_table(folder: Path) -> dict[Path, str]:
         if len(row) < 2:
             raise Refusal(f"row {number} of {from_here(table)} has one cell: write a file's "
                           "name and a text in each")
+        if any(row[2:]):
+            raise Refusal(f"row {number} of {from_here(table)} has {len(row)} cells: put "
+                          "quotes around a text with commas")
         if not (folder / row[0]).is_file():
             raise Refusal(f"{from_here(table)} names {row[0]}, which is not in the folder: "
                           "correct the name or delete the row")

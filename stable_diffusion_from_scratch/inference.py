@@ -2,7 +2,7 @@
 
     python inference.py --prompt "a large red circle in the middle on a black background"
     python inference.py --prompt "a blue square" --init runs/seed_0.png --strength 0.7
-    python inference.py --weights v1-5-pruned-emaonly.safetensors --tokenizer clip_bpe
+    python inference.py --weights FILE --tokenizer VOCABULARY --prompt "a corgi on a skateboard"
 """
 
 # B pictures, P pixels of a side
@@ -39,11 +39,11 @@ def open_painter(args: argparse.Namespace) -> Painter:
 
 def wording(painter: Painter, args: argparse.Namespace) -> list[str]:
     """The prompt that was given, for all pictures; or the model's own in turn."""
-    if args.prompt is None:
-        return [painter.prompts[number % len(painter.prompts)] for number in range(args.count)]
-    if not args.prompt.strip():
+    own = [painter.prompts[number % len(painter.prompts)] for number in range(args.count)]
+    texts = own if args.prompt is None else [args.prompt]
+    if not all(text.strip() for text in texts):
         console.say("an empty prompt asks for nothing: the model draws whatever it has seen")
-    return [args.prompt]
+    return texts
 
 
 def draw(painter: Painter, args: argparse.Namespace, image: Tensor | None,

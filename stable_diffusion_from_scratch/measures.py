@@ -113,20 +113,34 @@ def holes(count: int) -> list[tuple[Scene, Scene]]:
     return pairs
 
 
-@torch.no_grad()
 def inpainting(painter: Painter, count: int, seed: int, **how: object) -> Filled:
     """Take small things out of pictures, and ask for others in their place."""
-    pipe, wanted = painter.pipe, holes(count)
+    wanted, drawn, latents, levels = holes(count), [], [], []
+    for start in range(0, count, AT_ONCE):
+        some = wanted[start : start + AT_ONCE]
+        seeds = range(seed + start, seed + start + len(some))
+        pictures, away, far = fill(painter, some, seeds, **how)
+        drawn.append(pictures.numpy())
+        latents.append(away)
+        levels += [far] * len(some)
+    right = shares(np.concatenate(drawn), [scene for _, scene in wanted])
+    return Filled(right["colour"], right["both"], max(latents), float(np.mean(levels)))
+
+
+@torch.no_grad()
+def fill(painter: Painter, wanted: Sequence[tuple[Scene, Scene]], seeds: Sequence[int],
+         **how: object) -> tuple[Tensor, float, float]:
+    """Pictures of first scenes whose holes the second ones fill: (N, P, P, 3).
+
+    Besides, how far off is what should stay: the latents at most, the pixels in the mean.
+    """
+    pipe, last = painter.pipe, []
     images = floats(torch.from_numpy(paint([scene for scene, _ in wanted], painter.size[0])))
     mask = hole(images.permute(0, 2, 3, 1))                            # (1, 1, P, P)
-    seeds, last = list(range(seed, seed + count)), []
     drawn = pipe.draw([caption(scene) for _, scene in wanted], seeds, image=images, mask=mask,
                       watch=lambda _step, x, _clean: last.append(x), **how)
     generators = [torch.Generator().manual_seed(number) for number in seeds]
-    known = pipe.encode(images, noise_like(last[0].shape[1:], generators).to(last[0]))
-    back = pipe.pictures(known)                                        # (N, P, P, 3)
+    known = pipe.encode(images, noise_like(last[-1].shape[1:], generators).to(last[-1]))
     kept = 1 - F.interpolate(mask, known.shape[2:]).to(known)          # (1, 1, H, W)
-    far = (back.float() - drawn.float()).abs().mean(3)[:, mask[0, 0] == 0]
-    right = shares(drawn.numpy(), [scene for _, scene in wanted])
-    return Filled(right["colour"], right["both"],
-                  (kept * (last[-1] - known)).abs().max().item(), far.mean().item())
+    far = (pipe.pictures(known).float() - drawn.float()).abs().mean(3)[:, mask[0, 0] == 0]
+    return drawn, (kept * (last[-1] - known)).abs().max().item(), far.mean().item()

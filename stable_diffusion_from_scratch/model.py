@@ -22,6 +22,7 @@ from torch.overrides import TorchFunctionMode
 
 import parts
 from attention import SpatialTransformer
+from console import positive_int
 from text_encoder import TextEncoder
 from vae_model import AutoencoderKL
 
@@ -240,7 +241,7 @@ def main(argv: list[str] | None = None) -> int:
     """Print what a model is made of: keys, classes, output shapes, numbers of parameters."""
     parser = argparse.ArgumentParser(description=main.__doc__, allow_abbrev=False)
     parser.add_argument("--preset", choices=PRESETS, default="sd15", help="default: sd15")
-    parser.add_argument("--size", metavar="P", type=int,
+    parser.add_argument("--size", metavar="P", type=positive_int,
                         help="pixels of a side (default: 512, or 32 for tiny)")
     args = parser.parse_args(argv)
     model, total = hollow(PRESETS[args.preset]), 0

@@ -11,7 +11,11 @@ LEAST = 0.05         # of the highest rate, at the end
 
 def make_optimizer(parameters: Iterable[nn.Parameter],
                    weight_decay: float) -> torch.optim.Optimizer:
-    """AdamW, whose decay pulls at matrices and kernels only."""
+    """AdamW, whose decay pulls at matrices and kernels only.
+
+    Squares of gradients are averaged over about a hundred steps: runs of few thousand have no
+    time for a memory of a thousand.
+    """
     parameters = list(parameters)
     decayed = [p for p in parameters if p.ndim > 1]
     others = [p for p in parameters if p.ndim <= 1]

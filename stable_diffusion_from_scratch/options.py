@@ -32,6 +32,11 @@ FIXED = ("data", "batch_size", "seed", "quick", "out_dir", "preset", "stage", "v
          "drop_captions", "train_text")
 
 
+def resolved(text: str) -> str:
+    """A path as a checkpoint keeps it, as an argparse type: a resumed run may be told again."""
+    return str(Path(text).resolve())
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser of `train.py`."""
     parser = console.training_parser("Train Stable Diffusion: the autoencoder, then the U-Net.",
@@ -48,9 +53,9 @@ def parser() -> argparse.ArgumentParser:
         help=f"pictures a step of the autoencoder {open_to_preset}")
     add("--vae-lr", metavar="X", type=console.positive_float,
         help=f"the highest learning rate of the autoencoder {open_to_preset}")
-    add("--weights", metavar="PATH", type=Path,
+    add("--weights", metavar="PATH", type=resolved,
         help="begin with these: a checkpoint of a run, or published weights")
-    add("--tokenizer", metavar="PATH", type=Path,
+    add("--tokenizer", metavar="PATH", type=resolved,
         help="where the vocabulary of published weights lies, as bpe_simple_vocab_16e6.txt.gz")
     add("--image-size", metavar="N", type=console.positive_int,
         help=f"side of the squares that pictures become {open_to_preset}")
@@ -76,7 +81,7 @@ def parser() -> argparse.ArgumentParser:
 def parse(argv: list[str] | None, folder: str) -> tuple[argparse.Namespace, dict | None]:
     """The options, and the checkpoint if a run is resumed."""
     args, saved = checkpoint.read_options(parser(), argv, folder, FIXED)
-    for name in ("weights", "tokenizer"):     # a resumed run has them as text
+    for name in ("weights", "tokenizer"):
         value = getattr(args, name)
         setattr(args, name, Path(value) if value is not None else None)
     return args, saved
@@ -119,6 +124,6 @@ def check(args: argparse.Namespace, processes: int) -> None:
                                   f"{processes} processes: use a larger "
                                   f"--{name.replace('_', '-')}")
     factor = 2 ** (len(SIZES[args.preset]["vae"]["multipliers"]) - 1)
-    if args.image_size % (2 * factor):
+    if args.image_size % factor:
         raise console.Refusal(f"pictures of {args.image_size} pixels do not fit: --image-size "
-                              f"has to be a multiple of {2 * factor}")
+                              f"has to be a multiple of {factor}")

@@ -70,11 +70,6 @@ class Painter:
         """
         model, config = load_pretrained(path)
         tokenizer = find_tokenizer(path, vocabulary, config)
-        tokenizer.length = config["text"]["positions"]
-        if len(tokenizer) != config["text"]["vocabulary"]:
-            raise Refusal(f"the tokenizer has {len(tokenizer):,} tokens and {from_here(path)} "
-                          f"knows {config['text']['vocabulary']:,}: name the --tokenizer that "
-                          "belongs to it")
         return cls(model, {**config, "tokenizer": tokenizer.state()}, device, precision)
 
     def draw(self, prompts: Sequence[str], seeds: Sequence[int],
@@ -95,6 +90,19 @@ class Painter:
 
 
 def find_tokenizer(weights: Path, vocabulary: Path | None, config: dict) -> Tokenizer:
+    """The tokenizer that was named or comes with weights, with rows as long as these know.
+
+    Raises Refusal if there is none, or if it is another model's.
+    """
+    tokenizer, known = named_tokenizer(weights, vocabulary, config), config["text"]
+    tokenizer.length = known["positions"]
+    if len(tokenizer) != known["vocabulary"]:
+        raise Refusal(f"the tokenizer has {len(tokenizer):,} tokens and {from_here(weights)} "
+                      f"knows {known['vocabulary']:,}: name the --tokenizer that belongs to it")
+    return tokenizer
+
+
+def named_tokenizer(weights: Path, vocabulary: Path | None, config: dict) -> Tokenizer:
     """The tokenizer that was named, or that comes with weights: in notes, or in a folder."""
     if vocabulary:
         return ClipTokenizer.load(vocabulary)

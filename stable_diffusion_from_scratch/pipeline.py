@@ -90,6 +90,9 @@ class Pipeline:
         start = None if image is None else self.encode(image, fresh())
         chaos = fresh()                                                # (B, C, H, W)
         hole = None if mask is None else F.interpolate(mask.to(chaos), shape[1:])
+        if hole is not None and not hole.any():
+            raise Refusal("there is nothing to draw: the white parts of the mask are too thin "
+                          "for latents, or there are none")
         x = self.begin(plan, chaos, start, hole)                       # (B, C, H, W)
         for number, time in enumerate(plan.times):
             noise = self.noise(x, time, texts, guidance)               # (B, C, H, W)

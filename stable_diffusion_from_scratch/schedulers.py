@@ -81,7 +81,11 @@ class Sampler:
         self.moves = list(pairwise(levels))[skip:]                # from a level to the next
 
     def spaced(self, steps: int) -> list[float]:
-        """Every so many steps of training, from 1 on, backwards; all 1,000 begin with 0."""
+        """Every so many steps of training, from 1 on, backwards; all 1,000 begin with 0.
+
+        As in the release: the noisiest time is asked about only if there are many steps, and
+        with one step, the time is 1.
+        """
         gap, offset = TRAINED // steps, min(1, TRAINED - steps)
         return [float(gap * step + offset) for step in reversed(range(steps))]
 
@@ -169,7 +173,10 @@ class PLMS(Sampler):
 
 
 class Euler(Sampler):
-    """DDIM's step at other times: evenly spaced from 999 to 0, with fractions, to no noise."""
+    """DDIM's step at other times: evenly spaced from 999 to 0, with fractions, to no noise.
+
+    As in the library diffusers: so with one step, the time of that step is 0.
+    """
 
     def spaced(self, steps: int) -> list[float]:
         """In 32 bits, as the model is asked about them."""

@@ -160,17 +160,13 @@ class WordTokenizer(Tokenizer):
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def split(self, text: str) -> list[str]:
-        """The words of a text, in small letters."""
-        return re.findall(r"\w+", text.lower())
-
     def encode(self, text: str) -> list[int]:
         """The numbers of the words that are known."""
-        return [self.numbers[word] for word in self.split(text) if word in self.numbers]
+        return [self.numbers[word] for word in split(text) if word in self.numbers]
 
     def remarks(self, text: str) -> list[str]:
         """What the model will not get to see of a text, in sentences."""
-        strange = list(dict.fromkeys(word for word in self.split(text)
+        strange = list(dict.fromkeys(word for word in split(text)
                                      if word not in self.numbers))
         unknown = [f"the model has never read {', '.join(strange[:5])}: it knows "
                    f"{len(self.words)} words, such as {', '.join(self.words[:5])}"]
@@ -185,23 +181,17 @@ class WordTokenizer(Tokenizer):
         return {"kind": "words", "length": self.length, "words": self.words}
 
 
+def split(text: str) -> list[str]:
+    """The words of a text, in small letters."""
+    return re.findall(r"\w+", text.lower())
+
+
 def from_state(state: dict) -> Tokenizer:
     """The tokenizer whose `state` this is."""
     if state["kind"] == "words":
         return WordTokenizer(state["words"], state["length"])
     lines = filter(None, state["merges"].split("\n"))
     return ClipTokenizer([tuple(line.split(" ")) for line in lines], state["length"])
-
-
-def find_vocabulary(data_dir: Path, download: bool = False) -> Path:
-    """Where CLIP's vocabulary lies; it is fetched if asked for. Raises Refusal without one."""
-    path = data_dir / FILE
-    if download:
-        fetch([URL], path, SHA256)
-    if not path.is_file():
-        raise Refusal(f"there is no {FILE} in {from_here(data_dir)}: say --download to fetch "
-                      "it, or where it lies")
-    return path
 
 
 @one_line_errors
@@ -211,8 +201,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("text", nargs="*", default=["a corgi on a skateboard"])
     parser.add_argument("--vocabulary", metavar="PATH", type=Path, required=True,
                         help=f"{FILE}, or a folder with it or with a merges.txt")
+    parser.add_argument("--download", action="store_true",
+                        help=f"first fetch {FILE} into the folder --vocabulary")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     args = parser.parse_args(argv)
+    if args.download:
+        fetch([URL], args.vocabulary / FILE, SHA256)
     tokenizer, text = ClipTokenizer.load(args.vocabulary), " ".join(args.text)
     for remark in tokenizer.remarks(text):
         say(remark)

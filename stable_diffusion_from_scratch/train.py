@@ -11,6 +11,7 @@
 
 # B pictures in a batch, C channels, H height and W width of latents
 
+import shlex
 import sys
 
 from tqdm import tqdm
@@ -92,8 +93,8 @@ def report(run: Run) -> None:
     if run.stage == "vae":
         print(f"next: python train.py --stage diffusion --weights {path} --out-dir DIR")
     else:
-        print(f'next: python inference.py --checkpoint {path} --prompt '
-              f'"{run.config["prompts"][0]}"')
+        print(f"next: python inference.py --checkpoint {path} --prompt "
+              f"{shlex.quote(run.config['prompts'][0])}")
 
 
 def prepare(argv: list[str] | None) -> Run:

@@ -77,7 +77,8 @@ class AttnBlock(Attention):
 class Downsample(nn.Module):
     """Half the size. Padding stands at the right and below only, unlike in the U-Net.
 
-    Padded on all sides, pictures would move by a pixel at every level.
+    Padded on all sides, published weights would see everything a pixel away from where they
+    learned to expect it.
     """
 
     def __init__(self, channels: int) -> None:

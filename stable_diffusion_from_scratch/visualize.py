@@ -132,10 +132,10 @@ def sheets(painter: Painter, prompts: Sequence[str], seed: int,
     """All of the above, by name."""
     rows = prompts[:: max(1, len(prompts) // PROMPTS)]
     first, then, seeds = prompts[0], rows[1 % len(rows)], range(seed, seed + SEEDS)
-    return {"samples": samples(painter, rows, seeds, **how),
+    return {"attention": attention(painter, first, seed, **how),    # refuses first what it must
+            "samples": samples(painter, rows, seeds, **how),
             "film": film(painter, first, seed, **how),
             "latents": latent_channels(painter, first, seeds[:3], **how),
-            "attention": attention(painter, first, seed, **how),
             "guidance": guidance_sweep(painter, first, seeds[:3], **how),
             "samplers": samplers(painter, first, seed, **how),
             "interpolation": interpolation(painter, first, then, seed, **how),

@@ -195,6 +195,17 @@ def compare(wanted: dict[str, tuple], found: dict[str, tuple], path: Path) -> No
                           f"has {wanted[name]}: name another file")
 
 
+def shaped(source: Source, path: Path) -> tuple[StableDiffusion, dict]:
+    """The model of a file, without memory: its tensors can move in; and its configuration."""
+    recognise(source.shapes, path)
+    try:
+        config = shape_of_model(source.shapes, source.hints)
+        return hollow(config), config
+    except (KeyError, IndexError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise Refusal(f"{from_here(path)} does not hold a whole Stable Diffusion 1.x "
+                      f"({error}): name another file") from None
+
+
 def load_pretrained(path: Path) -> tuple[StableDiffusion, dict]:
     """The model in a file or folder, on the CPU in 32 bits, and its configuration.
 
@@ -202,13 +213,7 @@ def load_pretrained(path: Path) -> tuple[StableDiffusion, dict]:
     """
     path = Path(path)
     source = open_source(path)
-    recognise(source.shapes, path)
-    try:
-        config = shape_of_model(source.shapes, source.hints)
-        model = hollow(config)          # without memory: the tensors of the file move in
-    except (KeyError, IndexError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise Refusal(f"{from_here(path)} does not hold a whole Stable Diffusion 1.x "
-                      f"({error}): name another file") from None
+    model, config = shaped(source, path)
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     compare(wanted, {"scale_factor": (), **source.shapes}, path)
     weights = {name: source.read(name).to(torch.float32, copy=True).reshape(shape)
@@ -249,8 +254,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{part:13} {len(shapes):>4} tensors {numbers:>12,} numbers {''.join(kinds)}")
     others = [name for name in source.shapes if not name.startswith(tuple(PARTS.values()))]
     print(f"{'others':13} {len(others):>4} tensors {' '.join(others[:3])}")
-    recognise(source.shapes, args.path)
-    config = shape_of_model(source.shapes, source.hints)
+    _, config = shaped(source, args.path)
     print(*(f"{part}: {settings}" for part, settings in config.items()), sep="\n")
     return 0
 

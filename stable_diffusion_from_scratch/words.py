@@ -6,13 +6,13 @@ may have any, and that is what the model learns.
 
 # no shapes here: words
 
-import re
 from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
 
 from scenes import HELD_OUT, TRAINED, Scene, Thing, draw_scene
+from tokenizer import split
 
 SIZE_WORDS = {"small": ("small", "little"), "large": ("large", "big"), "medium": ()}
 PLACE_WORDS = {"left": ("on the left", "at the left"),
@@ -27,7 +27,7 @@ VOWELS = "aeiou"
 TURNED = 0.15        # share of "circle in red"
 MOST = 4000          # words of a vocabulary
 LENGTHS = (16, 77)   # tokens of a row: at least, at most
-PROMPT_SEED = 2**31  # from here on seeds belong to prompts, and no picture is trained on
+PROMPT_SEED = 2**32  # from here on seeds belong to prompts: --seed ends below
 
 
 def describe(thing: Thing, rng: np.random.Generator | None, size: bool) -> str:
@@ -74,11 +74,6 @@ def prompts(kind: str, count: int, seed: int = 0) -> list[tuple[str, Scene]]:
                   "two": (TRAINED, 1.0)}[kind]
     scenes = [draw_scene(PROMPT_SEED + seed, index, pairs, two) for index in range(count)]
     return [(caption(scene), scene) for scene in scenes]
-
-
-def split(text: str) -> list[str]:
-    """The words of a text, as the tokenizer sees them."""
-    return re.findall(r"\w+", text.lower())
 
 
 def vocabulary(captions: Iterable[str]) -> tuple[list[str], int]:

@@ -136,7 +136,7 @@ MUTANTS = [
            "PRECISIONS[precision])", ASKED_TESTS),
     Mutant(f"{DRAWER}/painter.py", "prompts if len(prompts) == 1 else prompts[here]",
            "prompts[: len(seeds[here])]", ASKED_TESTS),
-    Mutant(f"{DRAWER}/painter.py", "tokenizer.length = config[\"text\"][\"positions\"]", "pass",
+    Mutant(f"{DRAWER}/painter.py", "tokenizer.length = known[\"positions\"]", "pass",
            ASKED_TESTS),
     Mutant(f"{DRAWER}/inference.py", "args.seed + number for", "args.seed for", ASKED_TESTS),
     Mutant(f"{DRAWER}/inference.py", "1.0 if args.mask else STRENGTH", "STRENGTH",

@@ -139,7 +139,7 @@ def test_what_is_impossible_is_refused_before_any_work(alone: Path, tmp_path: Pa
             (("--vae-steps", 6), "6 of 6 steps for the autoencoder do not fit --stage both"),
             (("--vae-steps", 7), "7 of 6 steps for the autoencoder do not fit --stage both"),
             (("--stage", "vae"), "3 of 6 steps for the autoencoder do not fit --stage vae"),
-            (("--image-size", 36), "--image-size has to be a multiple of 8"),
+            (("--image-size", 34), "--image-size has to be a multiple of 4"),
             (("--preset", "sd15", "--stage", "vae", "--vae-steps", 6), "name --weights"),
             (("--weights", tmp_path / "no.pt"), "there is no checkpoint"),
             (("--weights", tmp_path / "no.safetensors"), "there are no weights at"),
