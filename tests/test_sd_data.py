@@ -143,6 +143,14 @@ def test_prompts_are_plain_and_of_the_kind_that_was_asked_for() -> None:
     assert words.caption(two) == "an orange circle below a red square on a grey background"
 
 
+def test_no_seed_that_can_be_given_draws_what_prompts_ask_for() -> None:
+    largest = sd.console.seed(str(2**32 - 1))
+    asked = {scene for number in range(3) for _, scene in words.prompts("trained", 30, number)}
+    for seed in (largest, largest - 1, 2**31, 2**31 + 2):
+        assert not asked & {scenes.draw_scene(seed, index) for index in range(60)}
+    assert words.PROMPT_SEED > largest
+
+
 def test_the_vocabulary_knows_every_prompt(some: list[Scene]) -> None:
     captions = [words.training_caption(scene, 0, index) for index, scene in enumerate(some)]
     known, length = words.vocabulary(captions)
@@ -287,6 +295,7 @@ def test_what_cannot_be_used_is_refused_in_a_sentence(tmp_path: Path) -> None:
         data.load(str(tmp_path))
     table = tmp_path / "captions.csv"
     for text, words_ in (("picture_00.png\n", "row 1 of .* has one cell"),
+                         ("picture_00.png,a cat, asleep\n", "row 1 of .* has 3 cells: put quo"),
                          ("picture_00.png,a\nlost.png,b\n", "names lost.png, which is not"),
                          ("", "has 0 pictures with captions")):
         table.write_text(text, encoding="utf-8")

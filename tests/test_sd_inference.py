@@ -199,6 +199,15 @@ def test_a_hole_is_filled_and_the_rest_stays(ask: Callable, painter: Painter,
     assert not near(expected[:1], whole)
 
 
+def test_a_tokenizer_has_rows_of_the_model_and_belongs_to_it(tmp_path: Path) -> None:
+    config = {**TINY, "text": {**TINY["text"], "positions": 11}}
+    found = sd.painter.find_tokenizer(tmp_path, None, config)
+    assert found.length == 11 and found(["a red circle"]).shape == (1, 11)
+    config["text"]["vocabulary"] += 1
+    with pytest.raises(sd.console.Refusal, match="has 22 tokens and .* knows 23: name the"):
+        sd.painter.find_tokenizer(tmp_path, None, config)
+
+
 def test_attention_changes_nothing_and_is_shown(ask: Callable) -> None:
     flags = ("--prompt", PROMPTS[1], "--count", 2)
     plain = [pixels(ask(*flags).out / f"seed_{seed}.png") for seed in (0, 1)]

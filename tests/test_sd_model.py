@@ -179,7 +179,7 @@ def test_who_looks_on_sees_shares_and_changes_nothing(home: Path) -> None:
 
 def test_large_scores_in_16_bits_stay_finite() -> None:
     q, k, v = (torch.randn(1, 2, 6, 8).half() for _ in range(3))
-    gathered, shares = attention.explicit(60 * q, 60 * k, v)
+    gathered, shares = attention.explicit(300 * q, 300 * k, v)
     assert gathered.isfinite().all() and gathered.dtype == shares.dtype == torch.float16
 
 

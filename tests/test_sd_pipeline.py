@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sd_peers import PAPER_SCHEDULE, peers, save_folder, sd
@@ -255,7 +256,9 @@ def test_maps_are_those_of_the_prompt_and_not_of_the_negative() -> None:
     ({"image": torch.zeros(1, 3, 8, 8), "strength": -0.1}, "strength of -0.1 is impossible"),
     ({"mask": torch.zeros(1, 1, 8, 8)}, "give the image, too"),
     ({"image": torch.zeros(1, 3, 8, 8), "mask": torch.zeros(1, 1, 8, 6)},
-     "the mask has 6×8 pixels and the image 8×8: make them equal")])
+     "the mask has 6×8 pixels and the image 8×8: make them equal"),
+    ({"image": torch.zeros(1, 3, 8, 8), "mask": F.pad(torch.ones(1, 1, 1, 8), (0, 0, 7, 0))},
+     "there is nothing to draw: the white parts of the mask are too thin")])
 def test_the_impossible_is_refused_in_a_sentence(pair: SimpleNamespace, asked: dict,
                                                  message: str) -> None:
     with pytest.raises(Refusal, match=message):

@@ -254,6 +254,8 @@ def test_the_second_stage_alone_begins_with_an_autoencoder(straight: Path,
         assert same == (name.startswith("first_stage") or name == "scale_factor"), name
     assert after["config"]["tokenizer"] == before["config"]["tokenizer"]
     assert [int(row["step"]) for row in rows(tmp_path)] == [4, 5]
+    assert resume(tmp_path, "--weights", os.path.relpath(straight / "best.pt")) == 0
+    assert resume(tmp_path, "--weights", tmp_path / "best.pt") == 1
 
 
 def test_one_seed_gives_equal_bits_and_another_others(straight: Path, tmp_path: Path) -> None:
