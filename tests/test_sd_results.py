@@ -1,0 +1,27 @@
+"""What the README says of the weights that come with the folder of Stable Diffusion."""
+
+import re
+
+import pytest
+
+from support import ROOT, load
+
+sd = load("stable_diffusion_from_scratch")
+WEIGHTS = str(ROOT / "stable_diffusion_from_scratch" / "pretrained.pt")
+pytestmark = pytest.mark.slow
+
+
+def test_the_weights_draw_what_they_are_asked_for(capsys: pytest.CaptureFixture) -> None:
+    assert sd.evaluate.main(["--checkpoint", WEIGHTS, "--count", "128"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    table = {line[:30].strip(): [float(part) for part in re.findall(r"([\d.]+)%", line)[:5]]
+             for line in said[1:8]}
+    colour, shape, both, *_ = table["as asked"]
+    assert colour >= 98 and shape >= 97 and both >= 96
+    assert min(table["real pictures"]) >= 99 and min(table["through the autoencoder"]) >= 98
+    assert table["real, captions shuffled"][2] < 6 and table["without a prompt"][2] < 10
+    assert table["held-out pairs"][2] >= 80 and table["two things, related"][4] >= 80
+    pixels, pointed, filled = (re.findall(r"[\d.]+", line) for line in said[8:11])
+    assert float(pixels[1]) >= 27 and 0.95 <= float(pixels[2]) <= 1.05
+    assert float(pointed[0]) >= 90 and float(filled[0]) >= 85
+    assert float(filled[2]) == 0      # what stays is what the autoencoder makes of it
