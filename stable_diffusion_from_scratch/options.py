@@ -14,7 +14,7 @@ SHAPES64 = {"unet": {**TINY["unet"], "multipliers": [1, 2, 4], "attention": [Tru
             "text": {**TINY["text"], "layers": 4, "channels": 128}}
 SIZES = {"small": TINY, "shapes64": SHAPES64, "sd15": SD15}
 RECIPES = {
-    "small": {"image_size": 32, "steps": 5900, "vae_steps": 2400, "batch_size": 32,
+    "small": {"image_size": 32, "steps": 4900, "vae_steps": 2400, "batch_size": 32,
               "vae_batch_size": 8, "lr": 1e-3, "vae_lr": 1e-3, "ema": 0.995, "warm_up": 50,
               "stage": "both", "train_text": True},
     "shapes64": {"image_size": 64, "steps": 14_000, "vae_steps": 5000, "batch_size": 32,
