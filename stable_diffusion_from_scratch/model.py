@@ -36,7 +36,7 @@ SD15 = {"unet": {"latents": 4, "out": 4, "channels": 320, "multipliers": [1, 2, 
         "text": {"vocabulary": 49_408, "positions": 77, "layers": 12, "heads": 12,
                  "channels": 768}}
 TINY = {"unet": {**SD15["unet"], "channels": 64, "multipliers": [1, 2], "blocks": 1,
-                 "attention": [True, True], "heads": 4, "context": 64},
+                 "attention": [False, True], "heads": 4, "context": 64},
         "vae": {**SD15["vae"], "channels": 16, "multipliers": [1, 2, 4], "blocks": 1,
                 "groups": 2},
         "text": {"vocabulary": 64, "positions": 16, "layers": 2, "heads": 4, "channels": 64}}
