@@ -29,6 +29,8 @@ PROMPTS = 8                                      # rows of samples
 GUIDANCE = (0.0, 1.0, 2.0, 3.0, 5.0, 8.0)
 STRENGTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 STEPS = (1, 2, 5, 10, 25, 50)
+MIDDLE = ("a small red circle in the middle on a black background",     # where the hole is
+          "a small blue square in the middle on a black background")
 SAMPLERS = ("ddim", "plms", "euler", "dpm++", "ddpm", "euler-a")     # those with noise last
 
 
@@ -132,6 +134,8 @@ def sheets(painter: Painter, prompts: Sequence[str], seed: int,
     """All of the above, by name."""
     rows = prompts[:: max(1, len(prompts) // PROMPTS)]
     first, then, seeds = prompts[0], rows[1 % len(rows)], range(seed, seed + SEEDS)
+    shapes = painter.config.get("data") == "shapes" and len(prompts) > 1
+    inside = MIDDLE if shapes else (first, then)
     return {"attention": attention(painter, first, seed, **how),    # refuses first what it must
             "samples": samples(painter, rows, seeds, **how),
             "film": film(painter, first, seed, **how),
@@ -140,7 +144,7 @@ def sheets(painter: Painter, prompts: Sequence[str], seed: int,
             "samplers": samplers(painter, first, seed, **how),
             "interpolation": interpolation(painter, first, then, seed, **how),
             "image_to_image": image_to_image(painter, first, then, seed, **how),
-            "inpainting": inpainting(painter, first, then, seeds[:6], **how)}
+            "inpainting": inpainting(painter, *inside, seeds[:6], **how)}
 
 
 @console.one_line_errors
