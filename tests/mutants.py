@@ -73,6 +73,7 @@ PIXEL_TESTS, KEY_TESTS = "test_sd_pipeline.py", "test_sd_weights.py"
 ASKED_TESTS, SHEET_TESTS = "test_sd_inference.py", "test_sd_pictures.py"
 SCENE_TESTS, STAGE_TESTS = "test_sd_data.py", "test_sd_train.py"
 TABLE_OF_PROMPTS, SHARED_TESTS = "test_sd_evaluate.py", "test_sd_refusals.py"
+RUNNING_TESTS = "test_sd_more_training.py"
 
 PAINTER = "diffusion_from_scratch"
 STEP_TESTS, UNET_TESTS = "test_diffusion_samplers.py", "test_diffusion_model.py"
@@ -179,6 +180,15 @@ MUTANTS = [
            "losses.mean()", SHARED_TESTS),
     Mutant(f"{DRAWER}/measures.py", "own[tokenizer.encode(text).index(word) + 1]",
            "own[tokenizer.encode(text).index(word)]", TABLE_OF_PROMPTS),
+    # stable diffusion: what a review found untested
+    Mutant(f"{DRAWER}/model.py", "[*ends, self.out[-1]]", "[self.out[-1]]", CROSS_TESTS),
+    Mutant(f"{DRAWER}/start.py", "        tell_apart(model)\n", "", RUNNING_TESTS),
+    Mutant(f"{DRAWER}/validation.py", "(drawn.clamp(-1, 1) - x)", "(drawn - x)",
+           RUNNING_TESTS),
+    Mutant(f"{DRAWER}/pipeline.py", "clean(before, noise, here)", "clean(x, noise, here)",
+           PIXEL_TESTS),
+    Mutant(f"{DRAWER}/weights.py", "(plain or files)[0]", "files[0]", KEY_TESTS),
+    Mutant(f"{DRAWER}/adherence.py", "distance > 0.5 *", "distance > 0.0 *", SCENE_TESTS),
     # diffusion: what a review found untested
     Mutant(f"{PAINTER}/diffusion.py", "noise = gaussian(x, generator) if i else",
            "noise = torch.zeros_like(x) if i else", GUIDED_TESTS),

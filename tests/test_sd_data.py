@@ -230,6 +230,22 @@ def test_the_judge_wants_the_number_the_colours_and_the_order() -> None:
     assert not adherence.judge([red._replace(shape="cross"), blue], crossed).shape
 
 
+@pytest.mark.parametrize("relation", scenes.RELATIONS)
+def test_a_relation_is_seen_within_60_degrees(relation: str) -> None:
+    way = np.array(scenes.RELATIONS[relation]) / 8
+    aside = way[::-1]
+    for degrees, wanted in ((0, True), (50, True), (-50, True), (70, False), (80, False),
+                            (-80, False), (100, False), (180, False)):
+        turn = np.radians(degrees)
+        places_ = 16 + np.outer((6, -6), np.cos(turn) * way + np.sin(turn) * aside)
+        seen = [adherence.Seen(colour, "circle", x, y, 90)
+                for colour, (x, y) in zip(("red", "blue"), places_)]
+        things = tuple(Thing(one.colour, "circle", "medium", 16, 16, 6) for one in seen)
+        assert adherence.apart(*seen, relation) == wanted, degrees
+        found = adherence.judge(seen, Scene("black", relation, things))
+        assert found.both and found.relation == wanted, degrees
+
+
 def test_pieces_are_those_that_hang_together() -> None:
     mask = np.zeros((9, 9), bool)
     mask[1, 1:8] = mask[1:8, 1] = mask[7, 1:8] = True             # a bracket

@@ -144,7 +144,70 @@ def test_what_shall_stay_is_the_round_trip_to_the_bit(painter: object,
     assert measures.inpainting(painter, 4, 0, steps=3, guidance=3.0).latents > 5e-4
 
 
+class Filler:
+    """A painter of one latent a pixel that fills holes with what it is told, a bit darker."""
+
+    size, device, dtype, exact = (32, 32), torch.device("cpu"), torch.float32, torch.float32
+    model = SimpleNamespace(vae=SimpleNamespace(factor=1, latents=3))
+
+    def __init__(self, count: int, deaf: bool) -> None:
+        self.pipe, self.deaf, self.seeds = self, deaf, []
+        self.known = {words.caption(scene): scene for pair in measures.holes(count)
+                      for scene in pair}
+
+    def draw(self, texts: list[str], seeds: list[int], _size: object = None, *, image: Tensor,
+             mask: Tensor, watch: object, **_how: object) -> Tensor:
+        self.seeds += seeds
+        watch(0, image + mask, image)
+        painted = torch.from_numpy(scenes.paint([self.known[text] for text in texts]))
+        drawn = self.pictures(image) if self.deaf else painted
+        return (drawn.int() - 2).clamp(min=0).byte()
+
+    def encode(self, image: Tensor, noise: Tensor) -> Tensor:
+        assert image.shape == noise.shape
+        return image
+
+    def pictures(self, latents: Tensor) -> Tensor:
+        return ((latents + 1) * 127.5).round().byte().permute(0, 2, 3, 1)
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+def test_holes_are_filled_with_what_was_asked_for_and_not_with_what_was_there(
+        deaf: bool) -> None:
+    """Only what is around them is compared with the picture: here it is two levels darker."""
+    painter = Filler(40, deaf)
+    found = measures.inpainting(painter, 40, 7)
+    assert (found.colour, found.latents, found.levels) == (0 if deaf else 1, 0, 2)
+    assert found.both == 0 if deaf else found.both >= 0.95
+    assert painter.seeds == list(range(7, 47))
+
+
 # ---------------------------------------------------------------- the table
+
+
+def test_a_row_has_the_interval_of_everything() -> None:
+    right = dict(zip(evaluating.NAMES, (0.9, 0.8, 0.7, 0.6, 0.5)))
+    cells = evaluating.line("as asked", 100, right).split()
+    assert cells == ["as", "asked", "100", "90.0%", "80.0%", "70.0%", "60.0%", "50.0%", "40.4%",
+                     "to", "59.6%"]
+
+
+def test_every_row_asks_for_its_kind_of_prompts(capsys: Said, monkeypatch: Patch) -> None:
+    given = []
+
+    def judged(_painter: object, asked: list, seed: int, silent: bool = False,
+               **how: object) -> dict[str, float]:
+        given.append((asked, seed, silent, how))
+        return dict.fromkeys(evaluating.NAMES, 0.5)
+
+    monkeypatch.setattr(evaluating, "adherence", judged)
+    evaluating.say_drawn(None, SimpleNamespace(count=5, seed=3), {"steps": 2})
+    names = [line[:30].strip() for line in capsys.readouterr().out.splitlines()]
+    wanted = {"as asked": ("trained", False), "without a prompt": ("trained", True),
+              "held-out pairs": ("held-out", False), "two things, related": ("two", False)}
+    assert names == list(wanted)
+    assert given == [(words.prompts(kind, 5), 3, silent, {"steps": 2})
+                     for kind, silent in wanted.values()]
 
 
 @pytest.fixture(scope="module")

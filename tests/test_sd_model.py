@@ -206,6 +206,21 @@ def test_an_untrained_unet_sees_no_noise_and_can_learn_from_the_first_step() -> 
     assert net.out[-1].weight.grad.abs().max() > 0
 
 
+def test_blocks_of_an_untrained_unet_pass_on_what_they_get() -> None:
+    """So its depth is no burden at first: only the ways past are there."""
+    net = model.build(model.TINY).unet
+    kinds = {kind: [part for part in net.modules() if isinstance(part, kind)]
+             for kind in (model.ResBlock, attention.SpatialTransformer)}
+    assert all(kinds.values())
+    for part in kinds[attention.SpatialTransformer]:
+        x = torch.randn(2, part.norm.num_channels, 4, 4)
+        assert torch.equal(part(x, torch.randn(2, 16, 64)), x)
+    for part in kinds[model.ResBlock]:
+        x = torch.randn(2, part.in_layers[0].num_channels, 4, 4)
+        assert torch.equal(part(x, torch.randn(2, 256)), part.skip_connection(x))
+    assert any(isinstance(part.skip_connection, nn.Identity) for part in kinds[model.ResBlock])
+
+
 def test_everything_that_is_given_matters_and_batch_mates_do_not(home: Path) -> None:
     pair = twins(2, home)
     x, times, context = inputs(2, pair.config["unet"])

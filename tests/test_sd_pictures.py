@@ -311,3 +311,39 @@ def test_another_prompt_and_size_may_be_shown(tmp_path: Path, shown: list,
                            "1", "--prompt", "red", "--size", "24x16"]) == 0
     assert shown[0][2] == ["red"] and shown[0][0].shape[1:] == (16, 24, 3)
     assert all(images.shape[1:] == (16, 24, 3) for images, _, _ in shown)
+
+
+def test_of_many_prompts_some_from_first_to_last_are_shown(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {}
+
+    def keep(name: str) -> None:
+        monkeypatch.setattr(visualize, name, lambda _, *asked, **how: given.update(
+            {name: asked}))
+
+    names = ("samples", "film", "latent_channels", "attention", "guidance_sweep", "samplers",
+             "interpolation", "image_to_image", "inpainting")
+    for name in names:
+        keep(name)
+    many = [str(number) for number in range(16)]
+    assert len(visualize.sheets(None, many, 0)) == len(given) == len(names)
+    assert given["samples"][0] == many[::2]
+    for name in names[1:]:
+        assert given[name][0] == "0" and (name not in names[6:] or given[name][1] == "2")
+    visualize.sheets(None, ["alone"], 0)
+    assert given["samples"][0] == ["alone"] and given["inpainting"][:2] == ("alone", "alone")
+
+
+@pytest.mark.parametrize(("count", "columns"), [(3, 3), (8, 8), (65, 8), (100, 10)])
+def test_a_sheet_of_many_is_about_as_wide_as_high(count: int, columns: int, tmp_path: Path,
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    sheets = []
+    monkeypatch.setattr(pictures, "save_tiles", lambda images, across, path: sheets.append(
+        (len(images), across, path)))
+    monkeypatch.setattr(pictures, "save_image", lambda *_: None)
+    monkeypatch.setattr(sd.painter.Painter, "draw", lambda _, prompts, seeds, *rest, **how: (
+        torch.zeros(len(seeds), 4, 4, 3, dtype=torch.uint8)))
+    best = save_tiny(tmp_path / "best.pt")
+    assert sd.inference.main(["--checkpoint", str(best), "--count", str(count), "--out",
+                              str(tmp_path)]) == 0
+    assert sheets == [(count, columns, tmp_path / "samples.png")]

@@ -210,6 +210,27 @@ def test_bytes_are_rounded_and_come_back() -> None:
     assert torch.equal(levels, bytes_)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_who_watches_is_told_what_is_left_without_noise(
+        pair: SimpleNamespace, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a model that sees all noise in latents this is what is below, in every step.
+
+    But for the second answer of plms, which is about other latents than the step that it ends.
+    """
+    below, told = torch.randn(1, 4, 4, 4), []
+
+    def exact(x: Tensor, time: float, *_: object) -> Tensor:
+        here = schedulers.level(time)
+        return (x - here.signal * below) / here.noise
+
+    monkeypatch.setattr(pair.pipe, "noise", exact)
+    pair.pipe.draw([PROMPT], [0], (8, 8), steps=5, sampler=name,
+                   watch=lambda number, x, clean: told.append((number, clean)))
+    assert [number for number, _ in told] == [*range(len(told))] and len(told) >= 5
+    for number, clean in told:
+        assert (name, number) == ("plms", 1) or torch.allclose(clean, below, atol=1e-3)
+
+
 # ---------------------------------------------------------------- attention
 
 
@@ -242,6 +263,18 @@ def test_maps_are_those_of_the_prompt_and_not_of_the_negative() -> None:
     shares[1, :, :, 2] = 1
     maps("attn2", shares)
     assert torch.equal(maps.maps()[0, 2], torch.ones(4, 6)) and maps.maps().sum() == 24
+
+
+def test_maps_of_odd_sizes_are_halved_upwards() -> None:
+    """9×5 latents, 5×3 places a level deeper, 3×2 at the next: here the last is looked at."""
+    for height, width in ((9, 5), (5, 3), (3, 2)):
+        maps = pipeline.WordMaps((9, 5), 1)
+        shares = torch.zeros(1, 1, height * width, 2)
+        shares[..., :-1, 0] = shares[..., -1, 1] = 1
+        maps("attn2", shares)
+        found = maps.maps()
+        assert found.shape == (1, 2, 9, 5) and found[0, 1, 8, 4] == 1
+        assert torch.allclose(found.sum(1), torch.ones(())) and not found[0, 1, :4].any()
 
 
 # ---------------------------------------------------------------- what may not be asked

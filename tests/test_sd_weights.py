@@ -112,6 +112,15 @@ def as_bin(folder: Path) -> None:
         path.unlink()
 
 
+def with_others(folder: Path) -> None:
+    """Beside each file two that hold something else: one in 16 bits, one of PyTorch."""
+    for path in list(folder.glob("*/*.safetensors")):
+        other = {name: -tensor for name, tensor in load_file(path).items()}
+        save_file({name: tensor.half() for name, tensor in other.items()},
+                  path.with_suffix(".fp16.safetensors"))
+        torch.save(other, path.with_suffix(".bin"))
+
+
 SINGLE = {
     "trainer.ckpt": lambda state, kind: {"state_dict": state, "epoch": 3,
                                          "callbacks": {kind: {"best_model_path": ""}}},
@@ -144,7 +153,7 @@ def test_single_files_load_to_the_bit(
     assert same(net, known) and config == known.config
 
 
-@pytest.mark.parametrize("change", [None, old_names, prefixed, as_bin])
+@pytest.mark.parametrize("change", [None, old_names, prefixed, as_bin, with_others])
 def test_folders_load_to_the_bit(known: SimpleNamespace, tmp_path: Path,
                                  change: Callable | None) -> None:
     folder = tmp_path / "folder"
@@ -185,6 +194,20 @@ def test_our_own_files_say_everything(known: SimpleNamespace, tmp_path: Path) ->
         with safe_open(path, "pt") as file:
             assert set(file.keys()) == set(net.state_dict())
     assert os.listdir(tmp_path).count("True.safetensors.partial") == 0
+
+
+def test_a_save_that_is_cut_short_leaves_the_old_file_whole(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(_weights: dict, path: Path, _notes: dict) -> None:
+        Path(path).write_bytes(b"half of it")
+        raise KeyboardInterrupt
+
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(b"whole")
+    monkeypatch.setattr(weights, "save_file", killed)
+    with pytest.raises(KeyboardInterrupt):
+        weights.save(torch.nn.Linear(1, 1), {}, path)
+    assert path.read_bytes() == b"whole"
 
 
 def test_names_are_one_to_one_at_the_published_size() -> None:
@@ -246,6 +269,15 @@ def test_relatives_and_damaged_files_are_named(tmp_path: Path, message: str) -> 
     save_file(state, path, {"config": json.dumps(model.TINY)})
     with pytest.raises(Refusal, match=message):
         weights.load_pretrained(path)
+
+
+@pytest.mark.parametrize(("width", "kind"), [(2048, "XL"), (1024, "2"), (768, None)])
+def test_relatives_are_known_by_the_width_of_their_texts(width: int, kind: str | None) -> None:
+    name = layouts.UNET + "middle_block.1.transformer_blocks.0.attn2.to_k.weight"
+    if kind is None:
+        return weights.recognise({name: (8, width)}, Path("x"))
+    with pytest.raises(Refusal, match=f"is Stable Diffusion {kind}; this"):
+        weights.recognise({name: (8, width)}, Path("x"))
 
 
 class Hostile:
