@@ -4,7 +4,7 @@ R. Rombach and others, "High-Resolution Image Synthesis with Latent Diffusion Mo
 the code released with it, whose names of layers are kept: a published file fits as it is.
 
     python model.py                            # what Stable Diffusion 1.5 is made of
-    python model.py --preset tiny              # what trains on two cores
+    python model.py --preset small              # what trains on two cores
 """
 
 # B images, C channels, H height and W width of a map, S tokens of a text, E channels of a
@@ -35,12 +35,12 @@ SD15 = {"unet": {"latents": 4, "out": 4, "channels": 320, "multipliers": [1, 2, 
                 "blocks": 2, "groups": 32},
         "text": {"vocabulary": 49_408, "positions": 77, "layers": 12, "heads": 12,
                  "channels": 768}}
-TINY = {"unet": {**SD15["unet"], "channels": 64, "multipliers": [1, 2], "blocks": 1,
+SMALL = {"unet": {**SD15["unet"], "channels": 64, "multipliers": [1, 2], "blocks": 1,
                  "attention": [False, True], "heads": 4, "context": 64},
         "vae": {**SD15["vae"], "channels": 16, "multipliers": [1, 2, 4], "blocks": 1,
                 "groups": 2},
         "text": {"vocabulary": 64, "positions": 16, "layers": 2, "heads": 4, "channels": 64}}
-PRESETS = {"sd15": SD15, "tiny": TINY}
+PRESETS = {"sd15": SD15, "small": SMALL}
 
 
 def time_embedding(times: Tensor, channels: int) -> Tensor:            # (B,)
@@ -242,11 +242,11 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=main.__doc__, allow_abbrev=False)
     parser.add_argument("--preset", choices=PRESETS, default="sd15", help="default: sd15")
     parser.add_argument("--size", metavar="P", type=positive_int,
-                        help="pixels of a side (default: 512, or 32 for tiny)")
+                        help="pixels of a side (default: 512, or 32 for small)")
     args = parser.parse_args(argv)
     model, total = hollow(PRESETS[args.preset]), 0
     try:
-        rows = parts.table(model, args.size or {"tiny": 32}.get(args.preset, 512))
+        rows = parts.table(model, args.size or {"small": 32}.get(args.preset, 512))
     except (ValueError, RuntimeError) as error:
         parser.error(str(error).splitlines()[0])
     line = "{:24} {:42} {:>12} {:>13,}"

@@ -6,14 +6,14 @@ from pathlib import Path
 import checkpoint
 import console
 from data import NAMES
-from model import SD15, TINY
+from model import SD15, SMALL
 
-FINE = {**TINY, "unet": {**TINY["unet"], "attention": [True, True]}}
-SHAPES64 = {"unet": {**TINY["unet"], "multipliers": [1, 2, 4], "attention": [True, True, True],
+FINE = {**SMALL, "unet": {**SMALL["unet"], "attention": [True, True]}}
+SHAPES64 = {"unet": {**SMALL["unet"], "multipliers": [1, 2, 4], "attention": [True, True, True],
                      "context": 128},
-            "vae": {**TINY["vae"], "multipliers": [1, 2, 4, 4]},
-            "text": {**TINY["text"], "layers": 4, "channels": 128}}
-SIZES = {"small": TINY, "fine": FINE, "shapes64": SHAPES64, "sd15": SD15}
+            "vae": {**SMALL["vae"], "multipliers": [1, 2, 4, 4]},
+            "text": {**SMALL["text"], "layers": 4, "channels": 128}}
+SIZES = {"small": SMALL, "fine": FINE, "shapes64": SHAPES64, "sd15": SD15}
 RECIPES = {
     "small": {"image_size": 32, "steps": 5900, "vae_steps": 2400, "batch_size": 32,
               "vae_batch_size": 8, "lr": 1e-3, "vae_lr": 1e-3, "ema": 0.995, "warm_up": 50,
@@ -47,8 +47,8 @@ def parser() -> argparse.ArgumentParser:
                                      data=NAMES, length="steps")
     add, open_to_preset = parser.add_argument, "(default: the preset's)"
     add("--preset", choices=SIZES, default="small",
-        help="for two cores and minutes; maps of attention twice as fine, for an hour; pictures "
-             "of 64 pixels; or published weights to go on from (default: small)")
+        help="for two cores and minutes; maps of attention twice as fine, for most of an hour; "
+             "pictures of 64 pixels; published weights to go on from (default: small)")
     add("--stage", choices=("both", "vae", "diffusion"),
         help=f"what to train; diffusion needs --weights with an autoencoder {open_to_preset}")
     add("--vae-steps", metavar="N", type=console.positive_int,

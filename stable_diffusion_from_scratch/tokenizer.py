@@ -1,4 +1,4 @@
-"""Prompts to numbers: CLIP's byte pairs for published weights, words for the tiny model.
+"""Prompts to numbers: CLIP's byte pairs for published weights, words for the small model.
 
 R. Sennrich and others, "Neural Machine Translation of Rare Words with Subword Units", 2016, on
 bytes, with a mark at the end of every word. The same numbers as transformers' CLIPTokenizer.

@@ -10,8 +10,8 @@ WORDS = ("a above background black blue circle green in large left little middle
          "small square the white yellow").split()
 PROMPTS = ["a large red circle in the middle on a black background", "a small blue square",
            "a green circle above a yellow square"]
-TINY = {"unet": {**sd.model.TINY["unet"], "channels": 16, "context": 16, "groups": 4},
-        "vae": {**sd.model.TINY["vae"], "channels": 8, "groups": 4},
+TINY = {"unet": {**sd.model.SMALL["unet"], "channels": 16, "context": 16, "groups": 4},
+        "vae": {**sd.model.SMALL["vae"], "channels": 8, "groups": 4},
         "text": {"vocabulary": len(WORDS) + 2, "positions": 16, "layers": 1, "heads": 2,
                  "channels": 16},
         "tokenizer": {"kind": "words", "length": 16, "words": WORDS},

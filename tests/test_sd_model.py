@@ -198,7 +198,7 @@ def test_an_open_gate_lets_everything_through() -> None:
 
 
 def test_an_untrained_unet_sees_no_noise_and_can_learn_from_the_first_step() -> None:
-    net = model.build(model.TINY).unet
+    net = model.build(model.SMALL).unet
     x, context = torch.randn(2, 4, 8, 8), torch.randn(2, 16, 64)
     times = torch.tensor([5.0, 900.0])
     assert not net(x, times, context).any()
@@ -208,7 +208,7 @@ def test_an_untrained_unet_sees_no_noise_and_can_learn_from_the_first_step() -> 
 
 def test_blocks_of_an_untrained_unet_pass_on_what_they_get() -> None:
     """So its depth is no burden at first: only the ways past are there."""
-    net = model.build(model.TINY).unet
+    net = model.build(model.SMALL).unet
     kinds = {kind: [part for part in net.modules() if isinstance(part, kind)]
              for kind in (model.ResBlock, attention.SpatialTransformer)}
     assert all(kinds.values())
@@ -238,14 +238,14 @@ def test_impossible_heads_are_refused() -> None:
         attention.CrossAttention(10, 8, 4)
 
 
-@pytest.mark.parametrize("flags", ["", "--preset tiny", "--preset tiny --size 64"])
+@pytest.mark.parametrize("flags", ["", "--preset small", "--preset small --size 64"])
 def test_the_table_adds_up(flags: str, capsys: pytest.CaptureFixture) -> None:
     assert model.main(flags.split()) == 0
     lines = capsys.readouterr().out.splitlines()[1:]
     rows = [(line[:24].strip(), int(line.split()[-1].replace(",", "")))
             for line in lines if line[-1].isdigit()]
     blocks = sum(count for key, count in rows if key and key != "total")
-    net = model.hollow(model.PRESETS["tiny" if flags else "sd15"])
+    net = model.hollow(model.PRESETS["small" if flags else "sd15"])
     assert rows[-1] == ("total", blocks)
     assert blocks == sum(parameter.numel() for parameter in net.parameters())
     assert [line for line in lines if line.endswith(".")] == [sd.layouts.UNET, sd.layouts.VAE,

@@ -72,7 +72,7 @@ def test_no_token_hears_of_the_future_and_padding_hears_of_the_past(home: Path) 
 
 
 def test_the_last_norm_is_there_and_tokens_have_room(home: Path) -> None:
-    net = sd.model.build(sd.model.TINY).text
+    net = sd.model.build(sd.model.SMALL).text
     out = net(torch.randint(64, (2, 16)))
     assert out.mean(-1).abs().max() < 1e-5
     assert (out.var(-1, correction=0) - 1).abs().max() < 0.01

@@ -72,7 +72,7 @@ def test_draws_and_nats_are_those_of_torchs_distributions() -> None:
 
 
 def test_log_variances_are_cut_off_as_in_the_release() -> None:
-    net = model.build(model.TINY).vae
+    net = model.build(model.SMALL).vae
     for value, expected in ((-100.0, -30.0), (100.0, 20.0)):
         with torch.no_grad():
             net.quant_conv.bias[4:] = value
@@ -81,7 +81,7 @@ def test_log_variances_are_cut_off_as_in_the_release() -> None:
 
 def test_training_begins_with_little_noise() -> None:
     """With PyTorch's own start the noise is as strong as the signal, and little is learned."""
-    found = model.build(model.TINY).vae.encode(torch.rand(4, 3, 32, 32) * 2 - 1)
+    found = model.build(model.SMALL).vae.encode(torch.rand(4, 3, 32, 32) * 2 - 1)
     assert found.logvar.mean().item() == pytest.approx(vae_model.START, abs=0.5)
 
 
@@ -109,7 +109,7 @@ def test_pixels_are_repeated_and_not_blended() -> None:
 
 
 def test_latents_are_scaled_on_the_way_in_and_back_on_the_way_out() -> None:
-    net = model.build(model.TINY)
+    net = model.build(model.SMALL)
     x, noise = torch.rand(2, 3, 32, 32) * 2 - 1, torch.randn(2, 4, 8, 8)
     copy = x.clone()
     plain = net.vae.encode(x).sample(noise)
@@ -122,18 +122,18 @@ def test_latents_are_scaled_on_the_way_in_and_back_on_the_way_out() -> None:
 
 
 def test_a_new_model_has_the_published_scale() -> None:
-    assert model.build(model.TINY).scale_factor.item() == pytest.approx(0.18215)
+    assert model.build(model.SMALL).scale_factor.item() == pytest.approx(0.18215)
 
 
 def test_sides_that_do_not_halve_are_refused() -> None:
-    net = model.build(model.TINY).vae
+    net = model.build(model.SMALL).vae
     assert net.encode(torch.zeros(1, 3, 36, 44)).mean.shape == (1, 4, 9, 11)
     with pytest.raises(ValueError, match="30×32 pixels cannot be encoded.*multiples of 4"):
         net.encode(torch.zeros(1, 3, 32, 30))
 
 
 def test_a_picture_can_be_learned_by_heart() -> None:
-    net = model.build(model.TINY).vae
+    net = model.build(model.SMALL).vae
     x = torch.rand(2, 3, 8, 8).repeat_interleave(2, 2).repeat_interleave(2, 3) * 2 - 1
     optimizer, draw = torch.optim.Adam(net.parameters(), lr=2e-3), torch.Generator()
     for _ in range(60):
@@ -147,7 +147,7 @@ def test_a_picture_can_be_learned_by_heart() -> None:
 
 @pytest.mark.parametrize("kind", sd.attention.KINDS)
 def test_the_autoencoder_is_the_same_with_every_attention(kind: str) -> None:
-    net = model.build(model.TINY).double()
+    net = model.build(model.SMALL).double()
     x = torch.rand(1, 3, 32, 32, dtype=torch.float64)
     before = net.vae.encode(x).mean
     sd.attention.choose_attention(net, kind)

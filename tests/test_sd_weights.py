@@ -228,7 +228,7 @@ def test_names_are_one_to_one_at_the_published_size() -> None:
 
 
 def test_shapes_tell_the_configuration() -> None:
-    for config in (model.SD15, model.TINY):
+    for config in (model.SD15, model.SMALL):
         found = {name: tuple(t.shape) for name, t in model.hollow(config).state_dict().items()}
         hints = {part: {key: config[part][key] for key in ("heads", "groups")
                         if key in config[part]} for part in config}
@@ -265,8 +265,8 @@ RELATIVES = {
 @pytest.mark.parametrize("message", RELATIVES)
 def test_relatives_and_damaged_files_are_named(tmp_path: Path, message: str) -> None:
     path = tmp_path / "x.safetensors"
-    state = RELATIVES[message](shape_state(model.TINY))
-    save_file(state, path, {"config": json.dumps(model.TINY)})
+    state = RELATIVES[message](shape_state(model.SMALL))
+    save_file(state, path, {"config": json.dumps(model.SMALL)})
     with pytest.raises(Refusal, match=message):
         weights.load_pretrained(path)
 

@@ -75,7 +75,7 @@ EXTRA = {
         ("visualize", "--checkpoint {out}/1998/best.pt --out {out}"),
     ],
     "stable_diffusion_from_scratch": [
-        ("model", "--preset tiny"),
+        ("model", "--preset small"),
         ("train", "--quick --stage vae --steps 2 --out-dir {out}/v"),
         ("train", "--quick --stage diffusion --steps 2 --weights {best} --out-dir {out}/d"),
         ("inference", "--checkpoint {best} --out {out} --count 2 --steps 3 --attention"),
