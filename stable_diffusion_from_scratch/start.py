@@ -12,7 +12,7 @@ from data import Data
 from model import NAME, StableDiffusion, build
 from options import SIZES
 from painter import find_tokenizer
-from tokenizer import WordTokenizer, from_state
+from tokenizer import WordTokenizer, from_state, split
 from weights import load_pretrained
 from words import prompts, vocabulary
 
@@ -69,7 +69,7 @@ def say_unknown(config: dict, captions: list[str]) -> None:
     tokenizer = from_state(config["tokenizer"])
     if isinstance(tokenizer, WordTokenizer):
         known = set(tokenizer.tokens)
-        strange = {word for text in captions for word in tokenizer.split(text)} - known
+        strange = {word for text in captions for word in split(text)} - known
         if strange:
             say(f"{len(strange)} words of the captions are new to the model and left out, such "
                 f"as {', '.join(sorted(strange)[:5])}")

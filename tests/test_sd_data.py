@@ -72,7 +72,7 @@ def test_things_lie_inside_and_apart_and_where_they_are_said_to(some: list[Scene
             assert first.colour != second.colour
             along, down = np.sign(scenes.RELATIONS[scene.place])
             distance = (first.x - second.x) * along + (first.y - second.y) * down
-            assert distance >= 15 and distance - first.radius - second.radius >= 3 - 1e-9
+            assert distance >= 15 and distance - first.radius - second.radius >= 1.5 - 1e-9
 
 
 @pytest.mark.parametrize(("shape", "area"), [("circle", np.pi), ("square", 1.76**2),

@@ -136,13 +136,13 @@ def test_a_picture_can_be_learned_by_heart() -> None:
     net = model.build(model.SMALL).vae
     x = torch.rand(2, 3, 8, 8).repeat_interleave(2, 2).repeat_interleave(2, 3) * 2 - 1
     optimizer, draw = torch.optim.Adam(net.parameters(), lr=2e-3), torch.Generator()
-    for _ in range(60):
+    for _ in range(120):
         found, _ = net(x, torch.randn(2, 4, 4, 4, generator=draw))
         loss = F.mse_loss(found, x)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert loss.item() < 0.12
+    assert loss.item() < 0.05
 
 
 @pytest.mark.parametrize("kind", sd.attention.KINDS)
