@@ -17,7 +17,7 @@ from torch import Tensor
 
 from console import Refusal, say
 from model import StableDiffusion
-from schedulers import Sampler, clean, make, noise_like
+from schedulers import Sampler, clean, level, make, noise_like
 from tokenizer import Tokenizer
 
 
@@ -96,12 +96,12 @@ class Pipeline:
         x = self.begin(plan, chaos, start, hole)                       # (B, C, H, W)
         for number, time in enumerate(plan.times):
             noise = self.noise(x, time, texts, guidance)               # (B, C, H, W)
-            before, here = x, plan.moves[number][0]
+            before = x
             x = plan.step(number, x, noise, fresh() if plan.fresh else None)
             if hole is not None:
                 x = self.keep(plan, number, x, start, chaos, hole)     # (B, C, H, W)
             if watch:
-                watch(number, x, clean(before, noise, here))
+                watch(number, x, clean(before, noise, level(time)))
         return self.pictures(x)
 
     def checked(self, size: tuple[int, int], image: Tensor | None,

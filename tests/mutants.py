@@ -185,7 +185,7 @@ MUTANTS = [
     Mutant(f"{DRAWER}/start.py", "        tell_apart(model)\n", "", RUNNING_TESTS),
     Mutant(f"{DRAWER}/validation.py", "(drawn.clamp(-1, 1) - x)", "(drawn - x)",
            RUNNING_TESTS),
-    Mutant(f"{DRAWER}/pipeline.py", "clean(before, noise, here)", "clean(x, noise, here)",
+    Mutant(f"{DRAWER}/pipeline.py", "clean(before, noise,", "clean(x, noise,",
            PIXEL_TESTS),
     Mutant(f"{DRAWER}/weights.py", "(plain or files)[0]", "files[0]", KEY_TESTS),
     Mutant(f"{DRAWER}/adherence.py", "distance > 0.5 *", "distance > 0.0 *", SCENE_TESTS),
