@@ -68,7 +68,8 @@ def spread(mask: np.ndarray, least: bool = False) -> np.ndarray:       # (S, S)
 
 def pieces(mask: np.ndarray) -> list[np.ndarray]:                      # (S, S)
     """The parts of a mask that hang together, each a mask (S, S), the largest first."""
-    found, rest = [], mask.copy()                                      # (), (S, S)
+    found: list[np.ndarray] = []
+    rest = mask.copy()                                                 # (S, S)
     while rest.any():
         piece = np.zeros_like(mask)                                    # (S, S)
         piece.flat[rest.argmax()] = True

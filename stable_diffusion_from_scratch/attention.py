@@ -32,8 +32,8 @@ def explicit(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> tuple[Ten
     scores = q.to(exact) @ k.to(exact).transpose(-2, -1) / math.sqrt(q.size(-1))    # (7)
     if causal:
         ahead = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device)
-        ahead = ahead.triu(1 + k.size(2) - q.size(2))                  # (T, S)
-        scores = scores.masked_fill(ahead, -math.inf)                  # (B, N, T, S)
+        ahead = ahead.triu(1 + k.size(2) - q.size(2))
+        scores = scores.masked_fill(ahead, -math.inf)
     shares = scores.softmax(-1).to(v.dtype)                            # (B, N, T, S)  (7)
     return shares @ v, shares
 
@@ -45,7 +45,7 @@ def sliced(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
         last = min(first + ROWS, q.size(2))
         seen = k.size(2) - (q.size(2) - last) if causal else k.size(2)
         parts.append(explicit(q[:, :, first:last], k[:, :, :seen], v[:, :, :seen], causal)[0])
-    return torch.cat(parts, dim=2)                                     # (B, N, T, D)
+    return torch.cat(parts, dim=2)
 
 
 def fused(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:

@@ -43,7 +43,7 @@ def read_square(path: Path, side: int) -> Tensor:
         raise ValueError(f"{path} has over {MOST_PIXELS:,} pixels: shrink it") from None
     except Exception as error:  # Pillow's many readers fail in as many ways
         raise ValueError(f"{path} is not a picture that Pillow can read") from error
-    return torch.from_numpy(np.array(picture))                         # (S, S, 3)
+    return torch.from_numpy(np.array(picture))
 
 
 def on_white(image: Image.Image) -> Image.Image:

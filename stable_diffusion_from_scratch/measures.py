@@ -49,8 +49,8 @@ def unseen(count: int, side: int) -> tuple[Tensor, list[Scene]]:
 
 
 @torch.no_grad()
-def autoencoder(painter: Painter, images: Tensor) -> Autoencoder:      # (N, P, P, 3)
-    """There and back again, without noise in between."""
+def autoencoder(painter: Painter, images: Tensor) -> Autoencoder:
+    """Pictures (N, P, P, 3) there and back again, without noise in between."""
     known = encode_all(painter.pipe.model, images, painter.pipe.device)
     back = torch.cat([painter.pipe.pictures(part.to(painter.pipe.device))
                       for part in known.mean.split(AT_ONCE)])          # (N, P, P, 3)

@@ -103,7 +103,7 @@ def image_to_image(painter: Painter, first: str, then: str, seed: int,
                              ["begun with", *(f"{strength:g}" for strength in STRENGTHS)])
 
 
-def hole(picture: Tensor) -> Tensor:                                   # (1, H, W, 3)
+def hole(picture: Tensor) -> Tensor:                                   # (N, H, W, 3)
     """A mask for its middle, half as wide and high: (1, 1, H, W)."""
     height, width = picture.shape[1:3]
     mask = torch.zeros(1, 1, height, width)                            # (1, 1, H, W)
