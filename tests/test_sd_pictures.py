@@ -1,6 +1,7 @@
 """What visualize.py shows is what was drawn; sheets, maps and masks say what they should."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -289,7 +290,7 @@ def test_everything_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture, show
     assert visualize.main([*flags, "--out", str(out)]) == 0
     said = capsys.readouterr().out.split(" to ")[0].removeprefix("wrote ").split(", ")
     assert sorted(said) == sorted(path.name for path in out.iterdir()) and len(said) == 9
-    images, columns, rows = shown[0]
+    images, columns, rows = shown[1]      # the first has the attention
     assert rows == PROMPTS and columns[0] == "seed 3" and len(images) == 24
     painter = sd.painter.Painter.open(best, torch.device("cpu"))
     expected = painter.draw([PROMPTS[1]], [4], guidance=sd.asking.GUIDANCE, steps=2)
@@ -309,7 +310,7 @@ def test_another_prompt_and_size_may_be_shown(tmp_path: Path, shown: list,
     best = save_tiny(tmp_path / "best.pt")
     assert visualize.main(["--checkpoint", str(best), "--out", str(tmp_path / "out"), "--steps",
                            "1", "--prompt", "red", "--size", "24x16"]) == 0
-    assert shown[0][2] == ["red"] and shown[0][0].shape[1:] == (16, 24, 3)
+    assert shown[1][2] == ["red"] and shown[1][0].shape[1:] == (16, 24, 3)
     assert all(images.shape[1:] == (16, 24, 3) for images, _, _ in shown)
 
 
@@ -326,11 +327,14 @@ def test_of_many_prompts_some_from_first_to_last_are_shown(
     for name in names:
         keep(name)
     many = [str(number) for number in range(16)]
-    assert len(visualize.sheets(None, many, 0)) == len(given) == len(names)
+    painter = SimpleNamespace(config={})
+    assert len(visualize.sheets(painter, many, 0)) == len(given) == len(names)
     assert given["samples"][0] == many[::2]
     for name in names[1:]:
         assert given[name][0] == "0" and (name not in names[6:] or given[name][1] == "2")
-    visualize.sheets(None, ["alone"], 0)
+    visualize.sheets(SimpleNamespace(config={"data": "shapes"}), many, 0)
+    assert given["inpainting"][:2] == visualize.MIDDLE and given["image_to_image"][1] == "2"
+    visualize.sheets(painter, ["alone"], 0)
     assert given["samples"][0] == ["alone"] and given["inpainting"][:2] == ("alone", "alone")
 
 
