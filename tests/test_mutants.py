@@ -22,7 +22,8 @@ LONG = {"test_lenet_train.py", "test_lenet_checkpoint.py", "test_backprop_train.
         "test_diffusion_train.py", "test_diffusion_refusals.py", "test_diffusion_inference.py",
         "test_sd_model.py", "test_sd_text.py", "test_sd_schedulers.py", "test_sd_pipeline.py",
         "test_sd_weights.py", "test_sd_train.py", "test_sd_refusals.py", "test_sd_data.py",
-        "test_sd_inference.py"}
+        "test_sd_inference.py", "test_sd_vae.py", "test_sd_pictures.py", "test_sd_evaluate.py",
+        "test_sd_more_training.py"}
 
 
 @pytest.fixture(scope="module")

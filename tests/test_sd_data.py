@@ -143,6 +143,13 @@ def test_prompts_are_plain_and_of_the_kind_that_was_asked_for() -> None:
     assert words.caption(two) == "an orange circle below a red square on a grey background"
 
 
+def test_beside_a_slanted_edge_the_distance_is_the_shortest_way() -> None:
+    for away in (-0.7, 0.0, 2.0):
+        x, y = 4 + 2 * away / 5**0.5, -away / 5**0.5      # across the middle of the side
+        found = scenes.edges(np.array(x), np.array(y), np.array(8.0))
+        assert found[scenes.SHAPES.index("triangle")] == pytest.approx(away)
+
+
 def test_no_seed_that_can_be_given_draws_what_prompts_ask_for() -> None:
     largest = 2**32 - 1      # that --seed takes
     asked = {scene for number in range(3) for _, scene in words.prompts("trained", 30, number)}
