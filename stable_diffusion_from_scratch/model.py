@@ -40,7 +40,8 @@ SMALL = {"unet": {**SD15["unet"], "channels": 64, "multipliers": [1, 2], "blocks
         "vae": {**SD15["vae"], "channels": 16, "multipliers": [1, 2, 4], "blocks": 1,
                 "groups": 2},
         "text": {"vocabulary": 64, "positions": 16, "layers": 2, "heads": 4, "channels": 64}}
-PRESETS = {"sd15": SD15, "small": SMALL}
+FINE = {**SMALL, "unet": {**SMALL["unet"], "attention": [True, True]}}
+PRESETS = {"sd15": SD15, "small": SMALL, "fine": FINE}
 
 
 def time_embedding(times: Tensor, channels: int) -> Tensor:            # (B,)
@@ -242,11 +243,11 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=main.__doc__, allow_abbrev=False)
     parser.add_argument("--preset", choices=PRESETS, default="sd15", help="default: sd15")
     parser.add_argument("--size", metavar="P", type=positive_int,
-                        help="pixels of a side (default: 512, or 32 for small)")
+                        help="pixels of a side (default: 512 for sd15, else 32)")
     args = parser.parse_args(argv)
     model, total = hollow(PRESETS[args.preset]), 0
     try:
-        rows = parts.table(model, args.size or {"small": 32}.get(args.preset, 512))
+        rows = parts.table(model, args.size or (512 if args.preset == "sd15" else 32))
     except (ValueError, RuntimeError) as error:
         parser.error(str(error).splitlines()[0])
     line = "{:24} {:42} {:>12} {:>13,}"

@@ -6,9 +6,8 @@ from pathlib import Path
 import checkpoint
 import console
 from data import NAMES
-from model import SD15, SMALL
+from model import FINE, SD15, SMALL
 
-FINE = {**SMALL, "unet": {**SMALL["unet"], "attention": [True, True]}}
 SHAPES64 = {"unet": {**SMALL["unet"], "multipliers": [1, 2, 4], "attention": [True, True, True],
                      "context": 128},
             "vae": {**SMALL["vae"], "multipliers": [1, 2, 4, 4]},
