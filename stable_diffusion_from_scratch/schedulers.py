@@ -248,7 +248,7 @@ def make(name: str, steps: int, strength: float = 1.0) -> Sampler:
         raise ValueError(f"there is no sampler {name!r}: choose one of {', '.join(SAMPLERS)}")
     if not 0 <= strength <= 1:
         raise ValueError(f"a strength of {strength:g} is impossible: it goes from 0, which "
-                         "changes nothing, to 1, which keeps nothing")
+                         "changes nothing, to 1, which keeps next to nothing")
     return SAMPLERS[name](steps, steps - int(steps * strength))
 
 

@@ -85,11 +85,24 @@ def test_training_begins_with_little_noise() -> None:
     assert found.logvar.mean().item() == pytest.approx(vae_model.START, abs=0.5)
 
 
+def test_training_begins_with_the_ways_past_alone_and_signals_of_their_size() -> None:
+    net = model.build(model.SMALL).vae
+    x = torch.randn(2, 64, 8, 8)
+    for block in (*net.encoder.mid.values(), *net.decoder.mid.values()):
+        assert torch.equal(block(x), x)
+    deviations = [part.weight.std().item() * part.weight[0].numel() ** 0.5
+                  for part in net.modules() if isinstance(part, torch.nn.Conv2d)
+                  and part.kernel_size == (3, 3) and part.weight.any()]
+    assert len(deviations) > 10 and deviations == pytest.approx([1] * len(deviations), abs=0.1)
+    means = net.encode(torch.rand(4, 3, 32, 32) * 2 - 1).mean
+    assert 0.3 < means.std() < 3      # far above the noise
+
+
 # ---------------------------------------------------------------- places and scales
 
 
 def test_pictures_are_padded_at_the_right_and_below_only() -> None:
-    """Padded on all sides they would move by a pixel at every halving."""
+    """Padded on all sides, windows would lie a pixel away from where the release has them."""
     layer = vae_model.Downsample(1)
     with torch.no_grad():
         layer.conv.weight.zero_()
