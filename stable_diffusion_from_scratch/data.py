@@ -19,7 +19,7 @@ from scenes import draw_scene, paint
 from words import training_caption
 
 NAMES = ("shapes",)
-DRAWN = (8_000, 500)         # shapes to train on, to validate
+DRAWN = (32_000, 500)        # shapes to train on, to validate
 QUICK = (256, 64)            # of any set, in smoke runs
 SIDE = 32                    # of a picture, if nothing else is asked for
 
@@ -55,17 +55,19 @@ class Data(NamedTuple):
         return Data(self.name, self.train.some(counts[0]), self.validation.some(counts[1]))
 
 
-def load(name: str, side: int = SIDE, seed: int = 0, workers: int = 0) -> Data:
-    """The data set that `--data` names, in squares of `side` pixels.
+def load(name: str, side: int = SIDE, seed: int = 0, workers: int = 0,
+         quick: bool = False) -> Data:
+    """The data set that `--data` names, in squares of `side` pixels; little of it if `quick`.
 
     Raises Refusal if the set is not to be had or is not usable.
     """
     if name == "shapes":
-        return drawn_shapes(side, seed)
+        return drawn_shapes(side, seed, QUICK if quick else DRAWN)
     if not Path(name).is_dir():
         raise Refusal(f"{from_here(Path(name))} is neither a data set nor a folder: use "
                       f"{', '.join(NAMES)}, or a folder of pictures with captions")
-    return from_folder(Path(name), side, seed, workers)
+    whole = from_folder(Path(name), side, seed, workers)
+    return whole.shortened(QUICK) if quick else whole
 
 
 def drawn_shapes(side: int, seed: int, counts: tuple[int, int] = DRAWN) -> Data:

@@ -42,16 +42,17 @@ def look(painter: Painter, prompt: str, seed: int, size: tuple[int, int] | None 
          **how: object) -> Look:
     """Draw, and see how much every place looked at each word on the way.
 
-    The shares of a word's tokens are added up; heads, layers and steps count alike. Raises
-    Refusal where there is no word, or no step, to look at.
+    The shares of a word's tokens are added up, and those of all steps. Raises Refusal where
+    there is no word, or no step, to look at.
     """
     words = words_of(painter.pipe.tokenizer, prompt)
     if not words:
         raise Refusal("there is no word in the prompt whose attention could be shown")
     image, factor = how.get("image"), painter.pipe.model.vae.factor
     height, width = image.shape[2:] if image is not None else size or painter.size
-    maps = WordMaps((height // factor, width // factor), 1)
-    with watched(painter.pipe.model.unet, maps):
+    unet = painter.pipe.model.unet
+    maps = WordMaps((height // factor, width // factor), 1, unet.last_looks)
+    with watched(unet, maps):
         picture = painter.draw([prompt], [seed], size, **how)[0]       # (H, W, 3)
     if not maps.calls:
         raise Refusal("with so little strength no step is taken, and no word looked at")

@@ -35,21 +35,24 @@ def noised(latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
     return signal * latents + level * noise                            # (B, C, H, W)  (5)
 
 
-def time_weights(t: Tensor, gamma: float) -> Tensor:                   # (B,)
-    """How much the error in the noise counts at each time: less, where there is little noise.
+def time_weights(t: Tensor, gamma: float, delta: float) -> Tensor:     # (B,)
+    """How much the error in the noise counts at each time.
 
-    T. Hang and others, "Efficient Diffusion Training via Min-SNR Weighting Strategy", 2023: an
-    error in the noise is one in the latents, smaller by the ratio of signal to noise. That
-    ratio is counted up to `gamma`.
+    Less, where there is little noise: T. Hang and others, "Efficient Diffusion Training via
+    Min-SNR Weighting Strategy", 2023. An error in the noise is one in the latents, smaller by
+    the ratio of signal to noise; that ratio is counted up to `gamma`. More, up to `delta`
+    times, where there is hardly anything but noise: there it is decided what will be where.
     """
     bars = torch.from_numpy(alpha_bars()).to(t.device)[t]              # (B,)
     ratio = bars / (1 - bars)                                          # (B,)
-    return (ratio.clamp(max=gamma) / ratio).float()                    # (B,)  (19)
+    few, much = (gamma / ratio).clamp(max=1), (1 / ratio).clamp(1, delta)   # each (B,)
+    return (few * much).float()                                        # (B,)  (19)
 
 
-def noise_losses(seen: Tensor, noise: Tensor, t: Tensor, gamma: float) -> Tensor:
+def noise_losses(seen: Tensor, noise: Tensor, t: Tensor, gamma: float,
+                 delta: float) -> Tensor:
     """The squared error of the noise (B, C, H, W) that the model sees, weighted by the time."""
-    return time_weights(t, gamma) * (seen - noise).square().flatten(1).mean(1)    # (B,)
+    return time_weights(t, gamma, delta) * (seen - noise).square().flatten(1).mean(1)  # (B,)
 
 
 def decibels(square: float, span: float = 2.0) -> float:

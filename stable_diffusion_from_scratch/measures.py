@@ -78,13 +78,14 @@ def near(picture: np.ndarray) -> np.ndarray:                           # (P, P, 
 def pointing(painter: Painter, count: int, seed: int, **how: object) -> tuple[float, float]:
     """How often the word for a shape is looked at most on the thing, and what chance would do.
 
-    Maps are means over heads, layers and steps, enlarged to the size of the picture.
+    Maps are those of the layers that look last at each size, enlarged to that of the picture.
     """
     asked, model = prompts("trained", count, seed=1), painter.pipe.model
     size, tokenizer, hits, areas = painter.size, painter.pipe.tokenizer, [], []
     for start in range(0, count, POINTED):
         some = asked[start : start + POINTED]
-        watch = WordMaps(tuple(side // model.vae.factor for side in size), len(some))
+        watch = WordMaps(tuple(side // model.vae.factor for side in size), len(some),
+                         model.unet.last_looks)
         seeds = range(seed + start, seed + start + len(some))
         with watched(model.unet, watch):
             drawn = painter.pipe.draw([text for text, _ in some], seeds, size, **how)

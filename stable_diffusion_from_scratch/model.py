@@ -40,7 +40,8 @@ SMALL = {"unet": {**SD15["unet"], "channels": 64, "multipliers": [1, 2], "blocks
         "vae": {**SD15["vae"], "channels": 16, "multipliers": [1, 2, 4], "blocks": 1,
                 "groups": 2},
         "text": {"vocabulary": 64, "positions": 16, "layers": 2, "heads": 4, "channels": 64}}
-FINE = {**SMALL, "unet": {**SMALL["unet"], "attention": [True, True]}}
+FINE = {**SMALL, "unet": {**SMALL["unet"], "attention": [True, True], "context": 128},
+        "text": {**SMALL["text"], "layers": 4, "channels": 128}}
 PRESETS = {"sd15": SD15, "small": SMALL, "fine": FINE}
 
 
@@ -156,6 +157,18 @@ class UNet(nn.Module):
         self.out = nn.Sequential(nn.GroupNorm(groups, width), nn.SiLU(),
                                  nn.Conv2d(width, out, 3, padding=1))
         self._start()
+
+    @property
+    def last_looks(self) -> list[str]:
+        """Names of the layers that look at the text last, in each size of map on the way up.
+
+        Nothing comes after them that could draw a word elsewhere than where they look for it.
+        """
+        return [f"output_blocks.{number}.{place}.transformer_blocks.{block}.attn2"
+                for number, stage in enumerate(self.output_blocks)
+                if isinstance(stage[-1], Upsample) or stage is self.output_blocks[-1]
+                for place, layer in enumerate(stage) if isinstance(layer, SpatialTransformer)
+                for block in range(len(layer.transformer_blocks))]
 
     def _start(self) -> None:
         """Zeros where a block adds to its way past: at first only the ways past are there."""

@@ -16,23 +16,23 @@ SIZES = {"small": SMALL, "fine": FINE, "shapes64": SHAPES64, "sd15": SD15}
 RECIPES = {
     "small": {"image_size": 32, "steps": 5900, "vae_steps": 2400, "batch_size": 32,
               "vae_batch_size": 8, "lr": 1e-3, "vae_lr": 1e-3, "ema": 0.995, "warm_up": 50,
-              "stage": "both", "train_text": True},
-    "fine": {"image_size": 32, "steps": 11_000, "vae_steps": 3000, "batch_size": 32,
+              "delta": 1.0, "stage": "both", "train_text": True},
+    "fine": {"image_size": 32, "steps": 11_000, "vae_steps": 3000, "batch_size": 128,
              "vae_batch_size": 8, "lr": 1e-3, "vae_lr": 1e-3, "ema": 0.998, "warm_up": 50,
-             "stage": "both", "train_text": True},
+             "delta": 30.0, "stage": "both", "train_text": True},
     "shapes64": {"image_size": 64, "steps": 14_000, "vae_steps": 5000, "batch_size": 32,
                  "vae_batch_size": 8, "lr": 7e-4, "vae_lr": 1e-3, "ema": 0.998, "warm_up": 100,
-                 "stage": "both", "train_text": True},
+                 "delta": 1.0, "stage": "both", "train_text": True},
     "sd15": {"image_size": 512, "steps": 1000, "vae_steps": 500, "batch_size": 1,
              "vae_batch_size": 1, "lr": 1e-5, "vae_lr": 1e-5, "ema": 0.999, "warm_up": 100,
-             "stage": "diffusion", "train_text": False},
+             "delta": 1.0, "stage": "diffusion", "train_text": False},
 }
 QUICK = {"steps": 24, "vae_steps": 12, "batch_size": 8, "vae_batch_size": 4, "warm_up": 3}
 LINES = 15           # evaluations of a run
 # Kept by --resume: they make the model, the data or their order.
 FIXED = ("data", "batch_size", "seed", "quick", "out_dir", "preset", "stage", "vae_steps",
-         "vae_batch_size", "weights", "tokenizer", "image_size", "kl", "gamma", "ema",
-         "drop_captions", "train_text")
+         "vae_batch_size", "weights", "tokenizer", "image_size", "kl", "gamma", "delta",
+         "ema", "drop_captions", "train_text")
 
 
 def resolved(text: str) -> str:
@@ -46,8 +46,8 @@ def parser() -> argparse.ArgumentParser:
                                      data=NAMES, length="steps")
     add, open_to_preset = parser.add_argument, "(default: the preset's)"
     add("--preset", choices=SIZES, default="small",
-        help="for two cores and minutes; maps of attention twice as fine, for most of an hour; "
-             "pictures of 64 pixels; published weights to go on from (default: small)")
+        help="for two cores and minutes; one that knows which of two things is first, for a "
+             "GPU; pictures of 64 pixels; published weights to go on from (default: small)")
     add("--stage", choices=("both", "vae", "diffusion"),
         help=f"what to train; diffusion needs --weights with an autoencoder {open_to_preset}")
     add("--vae-steps", metavar="N", type=console.positive_int,
@@ -66,6 +66,9 @@ def parser() -> argparse.ArgumentParser:
         help="price of a nat of the latents (default: %(default)g)")
     add("--gamma", metavar="X", type=console.positive_float, default=5.0,
         help="up to which ratio of signal to noise an error counts (default: 5)")
+    add("--delta", metavar="X", type=console.positive_float,
+        help="how much more an error may count where there is hardly anything but noise, 1: "
+             f"no more {open_to_preset}")
     add("--ema", metavar="X", type=console.share,
         help=f"what an update keeps of the averaged weights {open_to_preset}")
     add("--drop-captions", metavar="X", type=console.share, default=0.1,
@@ -121,6 +124,9 @@ def check(args: argparse.Namespace, processes: int) -> None:
     if args.weights is None and (args.stage == "diffusion" or args.preset == "sd15"):
         raise console.Refusal(f"--preset {args.preset} --stage {args.stage} begins with a "
                               "trained autoencoder: name --weights")
+    if args.delta < 1:
+        raise console.Refusal(f"--delta {args.delta:g} would let errors count less where there "
+                              "is hardly anything but noise: use 1 or more")
     for name in ("batch_size", "vae_batch_size"):
         if getattr(args, name) < processes:
             raise console.Refusal(f"a batch of {getattr(args, name)} cannot be shared among "

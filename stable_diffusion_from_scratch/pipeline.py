@@ -172,16 +172,20 @@ def floats(pictures: Tensor) -> Tensor:                                # (B, ...
 class WordMaps:
     """How much every place of a picture looks at every token, gathered while it is drawn.
 
-    To be used with `attention.watched`. Heads, layers and steps count alike; maps that are
-    smaller than the latents are enlarged. The negative prompt is left out.
+    To be used with `attention.watched`. Heads look for different things, and the one that
+    looks most at a token decides. Steps count alike, and so do the `layers` of these names, or
+    all; maps that are smaller than the latents are enlarged. The negative prompt is left out.
     """
 
-    def __init__(self, size: tuple[int, int], count: int) -> None:
-        self.size, self.count = size, count        # of latents, of pictures
+    def __init__(self, size: tuple[int, int], count: int,
+                 layers: Sequence[str] | None = None) -> None:
+        self.size, self.count, self.layers = size, count, layers     # of latents, of pictures
         self.total, self.calls = 0, 0
 
-    def __call__(self, _name: str, shares: Tensor) -> None:            # (_name)
-        places = shares[-self.count :].mean(1).transpose(1, 2)         # (B, S, H*W)
+    def __call__(self, name: str, shares: Tensor) -> None:             # (name)
+        if self.layers is not None and name not in self.layers:
+            return
+        places = shares[-self.count :].amax(1).transpose(1, 2)         # (B, S, H*W)
         height, width = self.size
         while height * width > places.size(2):
             height, width = -(-height // 2), -(-width // 2)
@@ -190,5 +194,5 @@ class WordMaps:
         self.calls += 1
 
     def maps(self) -> Tensor:
-        """The mean of all that was gathered; over tokens it sums up to one."""
+        """The mean of all that was gathered."""
         return self.total / self.calls                                 # (B, S, ...)

@@ -25,7 +25,7 @@ POSITIONS = {"left": (-6, 0), "right": (6, 0), "top": (0, -6), "bottom": (0, 6),
              "middle": (0, 0)}                  # from the centre of the picture
 RELATIONS = {"left of": (-8, 0), "right of": (8, 0), "above": (0, -8), "below": (0, 8)}
 ASIDE = 3.0                                     # two things are not exactly in line
-TWO = 0.3                                       # share of scenes with two things
+TWO = 0.5                                       # share of scenes with two things
 PAIRS = tuple((colour, shape) for colour in COLOURS for shape in SHAPES)
 # Never drawn to train on: whoever can draw them has understood what a colour and a shape is.
 HELD_OUT = (("orange", "circle"), ("cyan", "square"), ("purple", "triangle"), ("pink", "cross"))

@@ -17,7 +17,7 @@ from weights import load_pretrained
 from words import prompts, vocabulary
 
 SHOWN = 16           # prompts that are drawn while a model learns
-WORDS, PLACES = 1.0, 0.2      # deviations of what stands for words and for places at first
+APART = 1.0          # deviation of what stands for words, and for places, at first
 
 
 def begin(args: argparse.Namespace, data: Data) -> tuple[StableDiffusion, dict]:
@@ -54,14 +54,14 @@ def fresh_config(preset: str, data: Data) -> dict:
 
 
 def tell_apart(model: StableDiffusion) -> None:
-    """Begin with words that differ as much as what the layers add to them.
+    """Begin with words and places that differ as much as what the layers add to them.
 
     CLIP's own start is a fiftieth of that. It has the time to learn; a small model would hear
-    hardly any difference between black and white for its first thousand steps.
+    hardly any difference between black and white, or between first and second, for its first
+    thousand steps.
     """
-    words, places = model.text.embeddings.values()
-    nn.init.normal_(words.weight, std=WORDS)
-    nn.init.normal_(places.weight, std=PLACES)
+    for table in model.text.embeddings.values():
+        nn.init.normal_(table.weight, std=APART)
 
 
 def say_unknown(config: dict, captions: list[str]) -> None:

@@ -23,7 +23,7 @@ import devices
 import distributed
 import optimization
 import options
-from data import QUICK, load
+from data import load
 from losses import noise_losses, noised, vae_losses
 from model import NAME
 from run import Run
@@ -59,7 +59,7 @@ def train_diffusion(run: Run, stop: console.Stop) -> None:
             x = noised(latents, noise, t)                              # (B, C, H, W)  (5)
             with devices.autocast(run.device, args.precision):
                 seen = denoiser(x, t, tokens)                          # (B, C, H, W)
-            losses = noise_losses(seen.float(), noise, t, args.gamma)  # (B,)
+            losses = noise_losses(seen.float(), noise, t, args.gamma, args.delta)   # (B,)
             loss = losses.sum() * distributed.ranks() / args.batch_size
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -104,8 +104,7 @@ def prepare(argv: list[str] | None) -> Run:
     distributed.start(device)
     options.set_defaults(args, distributed.ranks())
     with distributed.first_alone():
-        data = load(args.data, args.image_size, args.seed, args.workers)
-    data = data.shortened(QUICK) if args.quick else data
+        data = load(args.data, args.image_size, args.seed, args.workers, args.quick)
     return Run(args, data, device, saved)
 
 

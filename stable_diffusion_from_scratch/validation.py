@@ -94,7 +94,7 @@ class Validation:
             whole = latent_batch(self.known, tokens, empty, size, 0, step, 0.0)
             latents, noise, t, said = share(whole, 0, 1, self.device)
             seen = model.unet(noised(latents, noise, t), t, model.text(said))
-            total += noise_losses(seen, noise, t, args.gamma).mean().item()
+            total += noise_losses(seen, noise, t, args.gamma, args.delta).mean().item()
         found = {"validation_loss": total / (len(images) // size)}
         if self.data.name != "shapes":
             return found

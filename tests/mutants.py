@@ -116,7 +116,7 @@ MUTANTS = [
     Mutant(f"{DRAWER}/adherence.py", "if common.max() > alike:", "if True:", SCENE_TESTS),
     Mutant(f"{DRAWER}/batches.py", "known.mean[picked] + known.deviation[picked] * fresh",
            "known.mean[picked] + known.deviation[picked] * noise", STAGE_TESTS),
-    Mutant(f"{DRAWER}/losses.py", "ratio.clamp(max=gamma) / ratio", "ratio.clamp(max=gamma)",
+    Mutant(f"{DRAWER}/losses.py", "(gamma / ratio).clamp(max=1)", "(ratio / gamma).clamp(max=1)",
            STAGE_TESTS),
     Mutant(f"{DRAWER}/losses.py", "found.kl() / x[0].numel()", "found.kl()", STAGE_TESTS),
     Mutant(f"{DRAWER}/run.py", "        else:\n            self.best = None\n", "",

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+from warm import Warm
+
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = sorted(path.name for path in ROOT.glob("*_from_scratch") if path.is_dir())
 SHARED = ROOT.parent / "shared" / "data"  # real data for development and CI, never committed
@@ -56,11 +58,23 @@ def environment() -> dict[str, str]:
 def run(
     *command: str | Path, cwd: Path | None = None, timeout: float = 120
 ) -> subprocess.CompletedProcess:
-    """Run `python script.py …` as a user would, and wait; a hanging command fails the test."""
+    """Run `python script.py …` as a user would, and wait; a hanging command fails the test.
+
+    Scripts share one import of the libraries; anything else gets a Python of its own.
+    """
+    words = list(map(str, command))
+    if words[0].endswith(".py") or words[:2] == ["-m", "pytest"]:
+        return warm().run(words, cwd, environment(), timeout)
     return subprocess.run(
-        [sys.executable, *map(str, command)], cwd=cwd, env=environment(), timeout=timeout,
+        [sys.executable, *words], cwd=cwd, env=environment(), timeout=timeout,
         capture_output=True, encoding="utf-8", check=False,
     )
+
+
+@functools.cache
+def warm() -> Warm:
+    """The process that has imported the libraries, one for each process of the suite."""
+    return Warm(environment())
 
 
 def start(*command: str | Path, cwd: Path | None = None) -> subprocess.Popen:

@@ -3,14 +3,13 @@
 import os
 import shutil
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from mutants import MUTANTS, Mutant
-from support import FOLDERS, ROOT, SHARED, environment
+from support import FOLDERS, ROOT, SHARED, run
 
 LONG = {"test_lenet_train.py", "test_lenet_checkpoint.py", "test_backprop_train.py",
         "test_backprop_demo.py", "test_backprop_visualize.py",
@@ -48,10 +47,8 @@ def test_the_right_text_of_each_mutant_stands_in_its_file_once(mutant: Mutant) -
 
 
 def run_tests(copy: Path, tests: str) -> subprocess.CompletedProcess:
-    """Run one test file of the copy until its first failure."""
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", "-x", "-q", f"tests/{tests}"], cwd=copy,
-        env=environment(), capture_output=True, encoding="utf-8", timeout=280, check=False)
+    """Run one test file of the copy, or one test of it, until its first failure."""
+    return run("-m", "pytest", "-x", "-q", "-n", "0", f"tests/{tests}", cwd=copy, timeout=280)
 
 
 @pytest.mark.slow

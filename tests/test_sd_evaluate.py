@@ -87,16 +87,16 @@ def test_pointing_follows_the_map_of_the_shapes_word(looks: str, wanted: float,
                                                      monkeypatch: Patch) -> None:
     oracle, asked = Oracle(), words.prompts("trained", 40, seed=1)
     reader = sd.tokenizer.from_state(CONFIG["tokenizer"])
-    model = SimpleNamespace(unet=None, vae=SimpleNamespace(factor=4))
+    model = SimpleNamespace(unet=SimpleNamespace(last_looks=["last"]), vae=SimpleNamespace(factor=4))
     oracle.pipe = SimpleNamespace(model=model, tokenizer=reader,
                                   draw=lambda texts, seeds, size, **how: oracle.draw(
                                       texts, list(seeds)))
     done = []
 
     class Maps:
-        def __init__(self, size: tuple[int, int], count: int) -> None:
+        def __init__(self, size: tuple[int, int], count: int, layers: list[str]) -> None:
             self.count = count
-            assert size == (8, 8)
+            assert size == (8, 8) and layers == ["last"]
 
         def maps(self) -> Tensor:
             maps = torch.zeros(self.count, 20, 8, 8)

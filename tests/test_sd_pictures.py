@@ -171,7 +171,7 @@ def test_a_look_has_the_map_of_every_word(painter: sd.painter.Painter) -> None:
     found = looking.look(painter, THEN, 3, **HOW)
     assert found.words == THEN.split() and found.maps.shape == (4, 32, 32)
     assert near(found.picture[None], painter.draw([THEN], [3], **HOW))
-    maps = sd.pipeline.WordMaps((8, 8), 1)
+    maps = sd.pipeline.WordMaps((8, 8), 1, painter.pipe.model.unet.last_looks)
     with sd.attention.watched(painter.pipe.model.unet, maps):
         painter.draw([THEN], [3], **HOW)
     for place, mine in enumerate(found.maps, start=1):
@@ -189,7 +189,7 @@ def test_a_word_of_several_tokens_has_all_their_shares() -> None:
               "tokenizer": clip.state()}
     painter = sd.painter.Painter(sd.model.build(config), config, torch.device("cpu"))
     found = looking.look(painter, "on red", 0, (16, 16), **HOW)
-    maps = sd.pipeline.WordMaps((4, 4), 1)
+    maps = sd.pipeline.WordMaps((4, 4), 1, painter.pipe.model.unet.last_looks)
     with sd.attention.watched(painter.pipe.model.unet, maps):
         painter.draw(["on red"], [0], (16, 16), **HOW)
     every = torch.nn.functional.interpolate(maps.maps(), (16, 16), mode="bilinear")[0]

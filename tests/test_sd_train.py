@@ -173,11 +173,16 @@ def test_losses_are_those_of_their_formulas() -> None:
     assert torch.allclose(losses.noised(latents, noise, t), mixed.float(), atol=1e-6)
     ratio = bars / (1 - bars)
     weights = torch.minimum(ratio, torch.tensor(5.0)) / ratio
-    assert torch.allclose(losses.time_weights(t, 5.0), weights.float())
+    assert torch.allclose(losses.time_weights(t, 5.0, 1.0), weights.float())
     assert weights[0] < 0.005 and weights[2] == weights[3] == 1
+    more = torch.stack([torch.ones(()).double(), torch.ones(()).double(), 1 / ratio[2],
+                        torch.tensor(30.0).double()])
+    assert 2 < more[2] < 5 and 1 / ratio[3] > 200
+    assert torch.allclose(losses.time_weights(t, 5.0, 30.0), (weights * more).float())
+    weights = weights * more
     seen = torch.randn(4, 4, 8, 8)
     wanted = weights * ((seen - noise) ** 2).mean((1, 2, 3))
-    assert torch.allclose(losses.noise_losses(seen, noise, t, 5.0), wanted.float())
+    assert torch.allclose(losses.noise_losses(seen, noise, t, 5.0, 30.0), wanted.float())
     assert losses.decibels(0.04) == pytest.approx(20) and losses.decibels(0) > 100
 
 

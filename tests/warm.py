@@ -1,0 +1,115 @@
+"""Runs many Python scripts, each in a process of its own, and imports the libraries only once.
+
+A script spends three seconds on importing PyTorch and its friends before it does anything; a
+suite that runs hundreds of them would spend most of its time so. `Warm` starts one process that
+imports them and then waits; for each script it forks, and the child becomes what `python
+script.py …` would have been: with its own arguments, working directory, environment and files.
+
+The child imports a folder's modules afresh: nothing of ours is in the first process.
+"""
+
+import atexit
+import contextlib
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+
+IMPORTED = ("torch", "torchvision", "numpy", "matplotlib.pyplot", "sklearn.datasets",
+            "sklearn.decomposition", "sklearn.linear_model", "sklearn.model_selection",
+            "PIL.Image", "safetensors.torch", "tqdm", "pytest")
+
+
+class Warm:
+    """A process with all libraries imported, which forks for each script that it is given."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            env=environment, encoding="utf-8")
+        atexit.register(self.process.kill)
+
+    def run(self, command: list[str], cwd: Path | None, environment: dict[str, str],
+            timeout: float) -> subprocess.CompletedProcess:
+        """What `subprocess.run([sys.executable, *command])` would give, with its texts.
+
+        `command` begins with a script, or with -m and a module. Raises TimeoutExpired.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            files = [Path(folder, name) for name in ("out", "err")]
+            self._ask({"command": command, "cwd": str(cwd or Path.cwd()), "timeout": timeout,
+                       "environment": environment, "files": list(map(str, files))})
+            code = int(self.process.stdout.readline())
+            said = [file.read_text(encoding="utf-8") for file in files]
+        if code == -signal.SIGALRM:
+            raise subprocess.TimeoutExpired(command, timeout, *said)
+        return subprocess.CompletedProcess([sys.executable, *command], code, *said)
+
+    def _ask(self, request: dict) -> None:
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+
+
+def serve() -> None:
+    """Fork for each line of stdin; answer with the exit code, or a signal's negative number."""
+    for name in IMPORTED:
+        with contextlib.suppress(ImportError):
+            __import__(name)
+    for line in sys.stdin:
+        request = json.loads(line)
+        child = os.fork()
+        if not child:
+            become(request)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        print(code, flush=True)
+
+
+def become(request: dict) -> None:
+    """Be the script of a request, to the end of this process.
+
+    An alarm ends it if it takes too long; the script may handle all other signals itself.
+    """
+    os.setpgid(0, 0)
+    signal.setitimer(signal.ITIMER_REAL, request["timeout"])
+    for number, name in enumerate(["/dev/null", *request["files"]]):
+        file = os.open(name, os.O_RDWR | os.O_CREAT)
+        os.dup2(file, number)
+        os.close(file)
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    os._exit(code_of(request["command"]))
+
+
+def code_of(command: list[str]) -> int:
+    """Run a script or a module as the main one; its exit code."""
+    module = command[1] if command[0] == "-m" else None
+    sys.argv = command[1:] if module else command
+    sys.path[0] = os.getcwd() if module else str(Path(command[0]).resolve().parent)
+    code = 0
+    try:
+        if module:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(command[0], run_name="__main__")
+    except SystemExit as leaving:
+        code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+        if isinstance(leaving.code, str):
+            print(leaving.code, file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    atexit._run_exitfuncs()
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    return code
+
+
+if __name__ == "__main__":
+    serve()
