@@ -45,9 +45,8 @@ def parser() -> argparse.ArgumentParser:
     parser = console.training_parser("Train Stable Diffusion: the autoencoder, then the U-Net.",
                                      data=NAMES, length="steps")
     add, open_to_preset = parser.add_argument, "(default: the preset's)"
-    add("--preset", choices=SIZES, default="small",
-        help="for two cores and minutes; one that knows which of two things is first, for a "
-             "GPU; pictures of 64 pixels; published weights to go on from (default: small)")
+    add("--preset", choices=SIZES, default="small", help="two cores, minutes; two things in "
+        "order, a GPU; pictures of 64 pixels; on from published weights (default: small)")
     add("--stage", choices=("both", "vae", "diffusion"),
         help=f"what to train; diffusion needs --weights with an autoencoder {open_to_preset}")
     add("--vae-steps", metavar="N", type=console.positive_int,
@@ -67,8 +66,7 @@ def parser() -> argparse.ArgumentParser:
     add("--gamma", metavar="X", type=console.positive_float, default=5.0,
         help="up to which ratio of signal to noise an error counts (default: 5)")
     add("--delta", metavar="X", type=console.positive_float,
-        help="how much more an error may count where there is hardly anything but noise, 1: "
-             f"no more {open_to_preset}")
+        help=f"the most that an error counts where nearly all is noise {open_to_preset}")
     add("--ema", metavar="X", type=console.share,
         help=f"what an update keeps of the averaged weights {open_to_preset}")
     add("--drop-captions", metavar="X", type=console.share, default=0.1,

@@ -8,6 +8,7 @@ from the moment it exists; what a folder may do without stands in a table, with 
 import ast
 import builtins
 import functools
+import io
 import re
 import subprocess
 import sys
@@ -784,6 +785,23 @@ def test_files_that_a_readme_names_exist(readme: str) -> None:
     places += [ROOT / folder for folder in FOLDERS if readme == "README.md"]
     names = set(re.findall(r"(?<![\w*<{/.-])[\w./-]*\w\.py\b", text))
     assert not [n for n in sorted(names) if not any((place / n).exists() for place in places)]
+
+
+def test_the_concepts_of_the_top_readme_are_where_it_says() -> None:
+    """Each file it names cites the equations that stand beside it."""
+    found = re.findall(r"\]\((\w+)/(\w+\.py)\) \(([\d, ]+)\)",
+                       section(read(ROOT / "README.md"), "Where a concept is found"))
+    assert {folder for folder, _, _ in found} == set(FOLDERS)
+    for folder, name, numbers in found:
+        source = (ROOT / folder / name).read_text(encoding="utf-8")
+        tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+        cited = {number for token in tokens if token.type == tokenize.COMMENT
+                 for number in equations(token.string)}
+        assert set(map(int, numbers.split(","))) <= cited, f"{folder}/{name}"
+
+
+def test_the_top_readme_can_be_read_in_ten_minutes() -> None:
+    assert len(read(ROOT / "README.md").splitlines()) <= 200
 
 
 @each_folder
