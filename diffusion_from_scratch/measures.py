@@ -70,8 +70,8 @@ def compare(drawn: Tensor, real: Tensor, most: int = 2000) -> Quality:    # (N, 
     """
     count = min(len(drawn), len(real), most)
     mixed = torch.randperm(len(drawn), generator=torch.Generator().manual_seed(0))
-    some = drawn[mixed[:count]]                                        # (N, F)
-    others = real[torch.arange(count) * len(real) // count]            # (K, F)
+    some = drawn[mixed[:count]]
+    others = real[torch.arange(count) * len(real) // count]
     return Quality(frechet(drawn, real), covered(some, others), covered(others, some))
 
 

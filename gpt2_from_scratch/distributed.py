@@ -7,6 +7,7 @@ their gradients, which `torchrun --nproc-per-node 2 train.py` makes the gradient
 import contextlib
 import os
 from collections.abc import Iterator
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from console import Refusal
+
+PATIENCE = 25        # seconds that the first to come waits for the last
 
 
 def start(device: torch.device) -> None:
@@ -26,14 +29,35 @@ def start(device: torch.device) -> None:
             raise Refusal(f"there are {torch.cuda.device_count()} GPUs for more processes: "
                           "lower --nproc-per-node")
         torch.cuda.set_device(place)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    limit = timedelta(seconds=PATIENCE)
+    try:
+        store, number, count = next(dist.rendezvous("env://", timeout=limit))
+        store.set(f"here/{number}", "")
+        store.wait([f"here/{other}" for other in range(count)], limit)
+    except dist.DistError as error:      # one that has ended before this point will never come
+        raise Refusal(f"not all processes came within {PATIENCE} seconds: see what the "
+                      "others say, then start all of them again") from error
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", store=store,
+                            rank=number, world_size=count)
 
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-    """Part from the other processes in the end, if there were any."""
+    """Part from the other processes in the end; if one is lost, end this one with a sentence.
+
+    Gloo notices at once that one has ended. With NCCL (not tried) PyTorch's watchdog ends the
+    rest, in its own words (TORCH_NCCL_ASYNC_ERROR_HANDLING). One that is merely silent counts
+    as lost after PyTorch's time limit: 30 minutes, with NCCL 10.
+    """
     try:
         yield
+    except RuntimeError as error:
+        lost = isinstance(error, dist.DistError) or "gloo/" in str(error)  # where it happened
+        if dist.is_initialized() and lost:
+            raise Refusal("another process of this run has ended or cannot be reached: see "
+                          "what it said, then start all of them again, with --resume if a "
+                          "checkpoint.pt was written") from error
+        raise
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()

@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from console import Refusal
 
-PATIENCE = timedelta(seconds=25)     # how long the first to come waits for the last
+PATIENCE = 25        # seconds that the first to come waits for the last
 
 
 def start(device: torch.device) -> None:
@@ -29,9 +29,14 @@ def start(device: torch.device) -> None:
             raise Refusal(f"there are {torch.cuda.device_count()} GPUs for more processes: "
                           "lower --nproc-per-node")
         torch.cuda.set_device(place)
-    store, number, count = next(dist.rendezvous("env://", timeout=PATIENCE))
-    store.set(f"here/{number}", "")      # one that ended before this point will never come
-    store.wait([f"here/{other}" for other in range(count)], PATIENCE)
+    limit = timedelta(seconds=PATIENCE)
+    try:
+        store, number, count = next(dist.rendezvous("env://", timeout=limit))
+        store.set(f"here/{number}", "")
+        store.wait([f"here/{other}" for other in range(count)], limit)
+    except dist.DistError as error:      # one that has ended before this point will never come
+        raise Refusal(f"not all processes came within {PATIENCE} seconds: see what the "
+                      "others say, then start all of them again") from error
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", store=store,
                             rank=number, world_size=count)
 
@@ -47,8 +52,8 @@ def together() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        of_gloo = dist.is_initialized() and "gloo/" in str(error)    # the place of the error
-        if of_gloo or isinstance(error, dist.DistError):
+        lost = isinstance(error, dist.DistError) or "gloo/" in str(error)  # where it happened
+        if dist.is_initialized() and lost:
             raise Refusal("another process of this run has ended or cannot be reached: see "
                           "what it said, then start all of them again, with --resume if a "
                           "checkpoint.pt was written") from error

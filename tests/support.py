@@ -60,10 +60,12 @@ def run(
 ) -> subprocess.CompletedProcess:
     """Run `python script.py …` as a user would, and wait; a hanging command fails the test.
 
-    Scripts share one import of the libraries; anything else gets a Python of its own.
+    Scripts share one import of the libraries; anything else gets a Python of its own, and so
+    does what depends on how a Python begins.
     """
     words = list(map(str, command))
-    if words[0].endswith(".py") or words[:2] == ["-m", "pytest"]:
+    script = words[0].endswith(".py") or words[:2] == ["-m", "pytest"]
+    if script and "PYTHONIOENCODING" not in os.environ:
         return warm().run(words, cwd, environment(), timeout)
     return subprocess.run(
         [sys.executable, *words], cwd=cwd, env=environment(), timeout=timeout,

@@ -2,9 +2,9 @@
 
 Every line of every ```bash block is a test. The lines of a folder's README run one after
 the other in one copy of the folder, shortened: training gets `--quick` and at most a few
-epochs or steps, CUDA becomes the CPU where there is none. What reads the real data is marked
-slow. The top README's two installing commands are run by CI, on a fresh machine, and only
-looked at here.
+epochs or steps, CUDA becomes the CPU where there is none. What reads the real data or takes
+long is marked slow. The top README's two installing commands are run by CI, on a fresh
+machine, and only looked at here.
 """
 
 import re
@@ -96,14 +96,21 @@ def shortened(words: list[str], cuda: bool) -> list[str]:
 
 
 REAL_DATA = "../shared"
+LONG = ("torchrun", "python evaluate.py", "python ablation.py")
 STEPS = {folder: commands(text_of(ROOT / folder / "README.md")) for folder in FOLDERS}
+
+
+def kind(command: str) -> str:
+    """Commands of one kind run one after the other; all but the plain ones are marked slow."""
+    return ("real" if REAL_DATA in command else "long" if command.startswith(LONG)
+            else "plain")
 
 
 def steps() -> Iterator[object]:
     """Each command of each folder as a test of its own."""
     for folder, lines in STEPS.items():
         for number, command in enumerate(lines):
-            marks = pytest.mark.slow if REAL_DATA in command else ()
+            marks = () if kind(command) == "plain" else pytest.mark.slow
             yield pytest.param(folder, number, marks=marks, id=f"{folder}-{command}")
 
 
@@ -147,7 +154,7 @@ def test_a_command_of_a_readme_works(project: Callable, folder: str, number: int
     if REAL_DATA in command and not SHARED.exists():
         pytest.skip("needs ../shared/data")
     for earlier, line in enumerate(STEPS[folder][: number + 1]):
-        if earlier not in here.results and (REAL_DATA in line) == (REAL_DATA in command):
+        if earlier not in here.results and kind(line) == kind(command):
             here.results[earlier] = do(line, here.home)
     result = here.results[number]
     assert not result.lacking

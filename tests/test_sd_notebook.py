@@ -105,6 +105,7 @@ def test_it_has_a_chapter_for_everything_the_model_can_do() -> None:
     assert all(len(source.split()) > 20 for source in markdown)
 
 
+@pytest.mark.slow
 def test_it_runs_from_top_to_bottom(done: SimpleNamespace) -> None:
     """And every chapter shows a picture; nothing is written."""
     print(f"the notebook took {done.seconds:.1f} s")
@@ -116,11 +117,13 @@ def test_it_runs_from_top_to_bottom(done: SimpleNamespace) -> None:
     assert new <= {"__pycache__", ".ipython", ".jupyter"}
 
 
+@pytest.mark.slow
 def test_it_warns_of_nothing(done: SimpleNamespace) -> None:
     said = "".join(text(cell, "stderr") for cell in code(done.notebook))
     assert set(said.splitlines()) <= {"using pretrained.pt"}, said
 
 
+@pytest.mark.slow
 def test_the_loop_by_hand_draws_what_the_pipeline_draws(done: SimpleNamespace) -> None:
     said = "".join(text(cell) for cell in code(done.notebook))
     assert "largest difference: 0 of" in said or "largest difference: 1 of" in said
