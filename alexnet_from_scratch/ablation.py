@@ -105,6 +105,7 @@ def attempt(args: argparse.Namespace, data: Data, device: torch.device,
         train(run, data, stop)
         if not stop.requested:
             restore_best(run)
+        run.metrics.file.close()      # Windows removes no open file
         return run, read_metrics(run.metrics.path)
 
 

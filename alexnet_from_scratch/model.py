@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from console import one_line_errors
+
 NAME = "alexnet_from_scratch"  # whose checkpoints these are
 HIDDEN = 4096                  # features of each of the two hidden layers at the end
 SPREAD = 3.0                   # standard deviation of the input that He's start expects
@@ -234,6 +236,7 @@ def layers(model: AlexNet, image_size: int) -> list[tuple[str, tuple[int, ...], 
     return rows
 
 
+@one_line_errors
 def main(argv: list[str] | None = None) -> int:
     """Print the table of layers of one variant."""
     parser = argparse.ArgumentParser(description=main.__doc__, allow_abbrev=False)

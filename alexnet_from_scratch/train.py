@@ -77,10 +77,10 @@ class Run:
             torch.manual_seed(args.seed + SEEDS * distributed.rank() + self.step)
             return
         args.out_dir.mkdir(parents=True, exist_ok=True)
-        for name in () if saved else ("best.pt", "checkpoint.pt"):  # two runs never mix
-            (args.out_dir / name).unlink(missing_ok=True)
         self.metrics = checkpoint.Metrics(args.out_dir / "metrics.csv", COLUMNS,
                                           self.step if saved else None)
+        for name in () if saved else ("best.pt", "checkpoint.pt"):  # two runs never mix
+            (args.out_dir / name).unlink(missing_ok=True)
 
     @property
     def done(self) -> bool:
@@ -190,7 +190,7 @@ def report(run: Run, data: Data) -> None:
         print(f"{name}: test error {error:.2%}, top-5 {five:.2%}, on {tested:,} pictures, with "
               f"the weights of epoch {best['epoch']}")
     print("wrote best.pt, checkpoint.pt, filters.png, loss.png, metrics.csv")
-    where = console.from_here(out / "best.pt")
+    where = console.to_type(out / "best.pt")
     print(f"next: python inference.py --checkpoint {where} --image YOUR_PICTURE")
 
 
@@ -237,7 +237,7 @@ def main(argv: list[str] | None = None) -> int:
         with console.Stop() as stop:
             train(run, data, stop)
         if run.stopped:
-            where = console.from_here(run.args.out_dir / "checkpoint.pt")
+            where = console.to_type(run.args.out_dir / "checkpoint.pt")
             if run.writes:
                 console.say(f"stopped after step {run.step}: go on with python train.py "
                             f"--resume {where}")

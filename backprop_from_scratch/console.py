@@ -7,10 +7,12 @@ a folder can be copied out and still works alone.
 
 import argparse
 import contextlib
+import errno
 import functools
 import io
 import math
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -206,6 +208,11 @@ def from_here(path: Path) -> Path:
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
+def to_type(path: Path) -> str:
+    """A path in a command that one may type: from here, in quotes where it has blanks."""
+    return shlex.quote(str(from_here(path)))
+
+
 def one_line_errors(main: Callable[..., int]) -> Callable[..., int]:
     """Make a `main(argv)` explain an error in one sentence and return 1, or 130 after Ctrl-C.
 
@@ -238,7 +245,11 @@ def _sentence(error: Exception) -> str:
         return "there is no memory left: use a smaller --batch-size"
     if isinstance(error, Refusal):
         return str(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "there is no room left on the disk: make room, or write somewhere else"
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     first_line = (str(error).splitlines() or [""])[0]
+    if isinstance(error, KeyError):
+        first_line += " is missing: if older code has written this checkpoint, train again"
     return f"{first_line} ({type(error).__name__}; --debug shows where)"

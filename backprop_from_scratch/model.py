@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from console import one_line_errors
 from losses import CrossEntropy, MeanSquaredError, sigmoid, softmax
 
 NAME = "backprop_from_scratch"
@@ -252,6 +253,7 @@ def table(network: Network, inputs: int) -> list[tuple[str, tuple[int, ...], int
     return rows
 
 
+@one_line_errors
 def main(argv: list[str] | None = None) -> int:
     """Print the table of layers."""
     parser = argparse.ArgumentParser(description=main.__doc__, allow_abbrev=False)

@@ -83,10 +83,10 @@ class Run:
             self.optimizer.steps = self.step
         self.started = time.monotonic() - self.seconds
         args.out_dir.mkdir(parents=True, exist_ok=True)
-        for name in () if saved else ("best.npz", "checkpoint.npz"):  # two runs never mix
-            (args.out_dir / name).unlink(missing_ok=True)
         self.metrics = checkpoint.Metrics(args.out_dir / "metrics.csv", COLUMNS,
                                           self.step if saved else None)
+        for name in () if saved else ("best.npz", "checkpoint.npz"):  # two runs never mix
+            (args.out_dir / name).unlink(missing_ok=True)
 
     def save(self, name: str) -> None:
         """Write everything that the run needs to go on, whole or not at all."""
@@ -167,8 +167,9 @@ def report(run: Run, data: Data) -> None:
     print(f"test {SCORES[task]} {score:.4f} on {len(data.test.y):,} samples, with the weights "
           f"of epoch {best['epoch']}")
     print("wrote best.npz, checkpoint.npz, loss.png, metrics.csv")
-    where = f" --data-dir {run.args.data_dir}" if data.name == "mnist" else ""
-    print(f"next: python inference.py --checkpoint {best_path} --index 0{where}")
+    where = f" --data-dir {console.to_type(run.args.data_dir)}" if data.name == "mnist" else ""
+    print(f"next: python inference.py --checkpoint {console.to_type(best_path)} --index "
+          f"0{where}")
 
 
 def parse(argv: list[str] | None) -> tuple[argparse.Namespace, dict | None]:
@@ -233,7 +234,7 @@ def main(argv: list[str] | None = None) -> int:
         train(run, data, stop)                                                # reports them
     if stop.requested:
         console.say(f"stopped after step {run.step}: go on with python train.py --resume "
-                    f"{console.from_here(args.out_dir / 'checkpoint.npz')}")
+                    f"{console.to_type(args.out_dir / 'checkpoint.npz')}")
         return stop.exit_code
     report(run, data)
     return 0

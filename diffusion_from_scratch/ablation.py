@@ -100,6 +100,7 @@ class Laboratory:
         with tempfile.TemporaryDirectory() as folder:
             run = Silent(settings(flags, self.args, folder), self.data, self.device)
             train(run, stop)
+            run.metrics.file.close()      # Windows removes no open file
         return run
 
     def row(self, name: str, painter: Painter, how: Sampling) -> None:

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from console import natural, positive_int
+from console import natural, one_line_errors, positive_int
 
 NAME = "diffusion_from_scratch"      # whose checkpoints these are
 PRESETS = {
@@ -240,6 +240,7 @@ def parts(model: UNet) -> list[tuple[str, str, int]]:
     return rows
 
 
+@one_line_errors
 def main(argv: list[str] | None = None) -> int:
     """Print the table of layers."""
     parser = argparse.ArgumentParser(description=main.__doc__, allow_abbrev=False)

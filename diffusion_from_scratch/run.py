@@ -70,12 +70,12 @@ class Run:
         if not self.writes:
             return
         args.out_dir.mkdir(parents=True, exist_ok=True)
+        self.metrics = checkpoint.Metrics(args.out_dir / "metrics.csv", COLUMNS,
+                                          self.step if saved else None)
         if not saved:                                               # two runs never mix
             for path in (args.out_dir / "best.pt", args.out_dir / "checkpoint.pt",
                          *(args.out_dir / "progress").glob("step_*.png")):
                 path.unlink(missing_ok=True)
-        self.metrics = checkpoint.Metrics(args.out_dir / "metrics.csv", COLUMNS,
-                                          self.step if saved else None)
 
     def _restore(self, saved: dict) -> None:
         path = self.args.resume

@@ -66,7 +66,8 @@ def report(run: Run) -> None:
     print("wrote best.pt, checkpoint.pt, loss.png, metrics.csv, progress, progress.png, "
           "samples.png")
     guidance = "--guidance 1 " if run.config["classes"] else ""
-    print(f"next: python inference.py --checkpoint {path} --count 40 {guidance}--gif")
+    print(f"next: python inference.py --checkpoint {console.to_type(path)} --count 40 "
+          f"{guidance}--gif")
 
 
 def prepare(argv: list[str] | None) -> tuple[Run, Data]:
@@ -115,7 +116,7 @@ def main(argv: list[str] | None = None) -> int:
         with console.Stop() as stop:
             train(run, stop)
         if run.stopped:
-            where = console.from_here(run.args.out_dir / "checkpoint.pt")
+            where = console.to_type(run.args.out_dir / "checkpoint.pt")
             if run.writes:
                 console.say(f"stopped after step {run.step}: go on with python train.py "
                             f"--resume {where}")

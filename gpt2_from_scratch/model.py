@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from cache import Cache, visible
+from console import one_line_errors
 from norm import LayerNorm
 
 NAME = "gpt2_from_scratch"           # whose checkpoints these are
@@ -251,6 +252,7 @@ def parts(model: GPT, tokens: Tensor) -> list[tuple[str, str, int]]:
     return [*rows, ("embed, turned around", "×".join(map(str, logits.shape[1:])), 0)]
 
 
+@one_line_errors
 def main(argv: list[str] | None = None) -> int:
     """Print the table of parts, for a text of 20 tokens."""
     parser = argparse.ArgumentParser(description=main.__doc__, allow_abbrev=False)

@@ -71,7 +71,8 @@ def report(run: Run, counted: dict[str, float]) -> None:
     better = [name for name, nats in counted.items() if nats < loss.character]
     print(f"counting is better: {', '.join(better)}" if better else "no counting is as good")
     print("wrote best.pt, checkpoint.pt, loss.png, metrics.csv, training.npy, validation.npy")
-    print(f"next: python inference.py --checkpoint {path} --prompt \"YOUR TEXT\"")
+    print(f"next: python inference.py --checkpoint {console.to_type(path)} "
+          "--prompt \"YOUR TEXT\"")
 
 
 def prepare(argv: list[str] | None) -> tuple[Run, Data]:
@@ -116,7 +117,7 @@ def main(argv: list[str] | None = None) -> int:
         with console.Stop() as stop:
             train(run, stop)
         if run.stopped:
-            where = console.from_here(run.args.out_dir / "checkpoint.pt")
+            where = console.to_type(run.args.out_dir / "checkpoint.pt")
             if run.writes:
                 console.say(f"stopped after step {run.step}: go on with python train.py "
                             f"--resume {where}")

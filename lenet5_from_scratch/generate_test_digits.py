@@ -250,7 +250,7 @@ def main(argv: list[str] | None = None) -> int:
             for number in range(args.count):
                 draw(label, style, rng).save(args.out / f"{label}_{style}_{number:03}.png")
     total = len(labels) * len(STYLES) * args.count
-    where = console.from_here(args.out.resolve())
+    where = console.to_type(args.out.resolve())
     print(f"wrote {total} pictures in {len(STYLES)} styles to {where}")
     print(f"next: python inference.py --evaluate {where}")
     return 0

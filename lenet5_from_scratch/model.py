@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from console import one_line_errors
+
 NAME = "lenet5_from_scratch"  # whose checkpoints these are
 ACTIVATIONS = ("relu", "tanh")
 STARTS = ("he", "pytorch")
@@ -165,6 +167,7 @@ def fused_difference(seed: int = 0) -> float:
     return max(difference.abs().max().item() for difference in results)
 
 
+@one_line_errors
 def main(argv: list[str] | None = None) -> int:
     """Print the table of layers, and whether both ways of batch normalisation agree."""
     parser = argparse.ArgumentParser(description=main.__doc__, allow_abbrev=False)

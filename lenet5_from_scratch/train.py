@@ -92,10 +92,10 @@ class Run:
                 setattr(self, name, saved[name])
         self.started = time.monotonic() - self.seconds
         args.out_dir.mkdir(parents=True, exist_ok=True)
-        for name in () if saved else ("best.pt", "checkpoint.pt"):  # two runs never mix
-            (args.out_dir / name).unlink(missing_ok=True)
         self.metrics = checkpoint.Metrics(args.out_dir / "metrics.csv", COLUMNS,
                                           self.step if saved else None)
+        for name in () if saved else ("best.pt", "checkpoint.pt"):  # two runs never mix
+            (args.out_dir / name).unlink(missing_ok=True)
 
     @property
     def done(self) -> bool:
@@ -185,6 +185,7 @@ def attempt(args: argparse.Namespace, data: Data, device: torch.device,
         train(run, data, stop)
         if not stop.requested:
             restore_best(run)
+        run.metrics.file.close()      # Windows removes no open file
     return run
 
 
@@ -205,7 +206,7 @@ def report(run: Run, data: Data) -> None:
         f"AUROC {detector[name]:.3f} against {name}, {detector[f'{name}_warned']:.0%} warned of"
         for name in ("letters", "blanks")))
     print("wrote best.pt, checkpoint.pt, confusion.png, loss.png, metrics.csv, mistakes.png")
-    where = console.from_here(out / "best.pt")
+    where = console.to_type(out / "best.pt")
     print(f"next: python inference.py --checkpoint {where} --image YOUR_PICTURE")
 
 
@@ -237,7 +238,7 @@ def main(argv: list[str] | None = None) -> int:
         train(run, data, stop)
     if stop.requested:
         console.say(f"stopped after step {run.step}: go on with python train.py --resume "
-                    f"{console.from_here(args.out_dir / 'checkpoint.pt')}")
+                    f"{console.to_type(args.out_dir / 'checkpoint.pt')}")
         return stop.exit_code
     if run.epoch < args.epochs:
         console.say(f"nothing was better since epoch {run.best_epoch}: stopped early")

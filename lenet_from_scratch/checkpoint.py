@@ -9,6 +9,7 @@ stands in every PyTorch folder (a test keeps the copies equal).
 """
 
 import argparse
+import contextlib
 import csv
 import hashlib
 import os
@@ -16,6 +17,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TextIO
 
 import torch
 from torch import nn
@@ -187,26 +189,46 @@ class Metrics:
     """metrics.csv: one row at a time, each on disk at once; `seconds` is the last column.
 
     A resumed run first drops the rows that lie beyond its checkpoint, so that the file
-    equals the one of a run that was never interrupted, apart from the seconds.
+    equals the one of a run that was never interrupted, apart from the seconds. While a run has
+    it open, other processes are refused: two runs never mix.
     """
 
     def __init__(self, path: Path, columns: list[str], resume_step: int | None = None) -> None:
         rows = []
-        if resume_step is not None and path.exists():
-            with path.open(newline="", encoding="utf-8") as file:
-                rows = [row for row in csv.DictReader(file) if int(row["step"]) <= resume_step]
         self.path, self.columns = path, columns
+        with path.open("a+", newline="", encoding="utf-8") as file:
+            _claim(file)
+            if resume_step is not None:
+                file.seek(0)
+                whole = [line for line in file if line.endswith("\n")]   # a full disk cuts one
+                rows = [row for row in csv.DictReader(whole) if int(row["step"]) <= resume_step]
         partial = path.with_name(path.name + ".partial")
         with partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(rows)
         os.replace(partial, path)
+        self.file = path.open("a", newline="", encoding="utf-8")
+        _claim(self.file)
 
     def add(self, **row: float) -> None:
         """Append one row and hand it to the operating system."""
-        with self.path.open("a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, self.columns).writerow(row)
+        csv.DictWriter(self.file, self.columns).writerow(row)
+        self.file.flush()
+
+
+def _claim(file: TextIO) -> None:
+    """Refuse what another process has claimed; a claim ends with its process, however it ends.
+
+    It also ends when this process closes the file or another reader of it.
+    """
+    with contextlib.suppress(ImportError, OSError):     # not on Windows and some network disks
+        import fcntl
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            raise Refusal(f"another run is writing to {Path(file.name).parent}: wait for its "
+                          "end, or choose another --out-dir") from None
 
 
 def _first_line(error: Exception) -> str:

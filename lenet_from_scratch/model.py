@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from console import one_line_errors
+
 NAME = "lenet_from_scratch"  # whose checkpoints these are
 VARIANTS = ("classic", "1998")
 
@@ -257,6 +259,7 @@ def layers(model: nn.Module) -> list[tuple[str, tuple[int, ...], int, int]]:
     return rows
 
 
+@one_line_errors
 def main(argv: list[str] | None = None) -> int:
     """Print the table of layers."""
     parser = argparse.ArgumentParser(description=main.__doc__, allow_abbrev=False)

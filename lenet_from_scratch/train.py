@@ -95,10 +95,10 @@ class Run:
                 setattr(self, name, saved[name])
         self.started = time.monotonic() - self.seconds
         args.out_dir.mkdir(parents=True, exist_ok=True)
-        for name in () if saved else ("best.pt", "checkpoint.pt"):  # two runs never mix
-            (args.out_dir / name).unlink(missing_ok=True)
         self.metrics = checkpoint.Metrics(args.out_dir / "metrics.csv", COLUMNS,
                                           self.step if saved else None)
+        for name in () if saved else ("best.pt", "checkpoint.pt"):  # two runs never mix
+            (args.out_dir / name).unlink(missing_ok=True)
 
     def save(self, name: str) -> None:
         """Write everything that the run needs to go on, whole or not at all."""
@@ -178,7 +178,8 @@ def report(run: Run, data: Data) -> None:
     print(f"test error {error:.2%} on {len(data.test.labels):,} pictures, with the weights of "
           f"epoch {best['epoch']} (paper: 0.95% on MNIST)")
     print("wrote best.pt, checkpoint.pt, filters.png, loss.png, metrics.csv, mistakes.png")
-    print(f"next: python inference.py --checkpoint {best_path} --image YOUR_PICTURE")
+    print(f"next: python inference.py --checkpoint {console.to_type(best_path)} --image "
+          "YOUR_PICTURE")
 
 
 def parse(argv: list[str] | None) -> tuple[argparse.Namespace, dict | None]:
@@ -233,7 +234,7 @@ def main(argv: list[str] | None = None) -> int:
         train(run, data, stop)
     if stop.requested:
         console.say(f"stopped after step {run.step}: go on with python train.py --resume "
-                    f"{console.from_here(args.out_dir / 'checkpoint.pt')}")
+                    f"{console.to_type(args.out_dir / 'checkpoint.pt')}")
         return stop.exit_code
     report(run, data)
     return 0

@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 
 import parts
 from attention import SpatialTransformer
-from console import positive_int
+from console import one_line_errors, positive_int
 from text_encoder import TextEncoder
 from vae_model import AutoencoderKL
 
@@ -251,6 +251,7 @@ def hollow(config: dict) -> StableDiffusion:
         return build(config)
 
 
+@one_line_errors
 def main(argv: list[str] | None = None) -> int:
     """Print what a model is made of: keys, classes, output shapes, numbers of parameters."""
     parser = argparse.ArgumentParser(description=main.__doc__, allow_abbrev=False)

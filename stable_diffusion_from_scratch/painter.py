@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 import checkpoint
-from console import Refusal, from_here, say
+from console import Refusal, from_here, say, to_type
 from model import NAME, StableDiffusion, build
 from pipeline import Pipeline
 from tokenizer import ClipTokenizer, Tokenizer, from_state
@@ -54,7 +54,7 @@ class Painter:
         if contents.get("stage") == "vae":
             raise Refusal(f"{from_here(path)} has a trained autoencoder and nothing else: go "
                           "on with python train.py --stage diffusion --weights "
-                          f"{from_here(path)}")
+                          f"{to_type(path)}")
         model = build(contents["config"])
         checkpoint.restore(model, contents.get("ema", contents["model"]), path)
         say(f"using {from_here(path)}")

@@ -90,10 +90,11 @@ def report(run: Run) -> None:
     curves.draw_curves(run.metrics.path, out / "loss.png")
     print(f"validation loss {run.best:.5f}, with the weights of step {best['best_step']}")
     print("wrote best.pt, checkpoint.pt, loss.png, metrics.csv, progress, samples.png")
+    where = console.to_type(path)
     if run.stage == "vae":
-        print(f"next: python train.py --stage diffusion --weights {path} --out-dir DIR")
+        print(f"next: python train.py --stage diffusion --weights {where} --out-dir DIR")
     else:
-        print(f"next: python inference.py --checkpoint {path} --prompt "
+        print(f"next: python inference.py --checkpoint {where} --prompt "
               f"{shlex.quote(run.config['prompts'][0])}")
 
 
@@ -140,7 +141,7 @@ def main(argv: list[str] | None = None) -> int:
         with console.Stop() as stop:
             train(run, stop)
         if run.stopped:
-            where = console.from_here(run.args.out_dir / "checkpoint.pt")
+            where = console.to_type(run.args.out_dir / "checkpoint.pt")
             if run.writes:
                 console.say(f"stopped after step {run.step}: go on with python train.py "
                             f"--resume {where}")

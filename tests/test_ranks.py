@@ -118,8 +118,8 @@ def assert_ended_in_time(out: Path) -> None:
 
 
 @pytest.mark.slow
-@each_folder
-def test_under_torchrun_too(folder: str, tmp_path: Path) -> None:
+def test_under_torchrun_too(tmp_path: Path) -> None:
+    folder = "stable_diffusion_from_scratch"
     said = texts(start(*TORCHRUN, 2, "--standalone", *mortal(folder, tmp_path, 1, "total")))
     assert_ended_in_time(tmp_path)
     assert [line for line in said if line.startswith(LOST)]
@@ -131,8 +131,7 @@ def machine(number: int, port: int) -> tuple[object, ...]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rank", [0, 1])
-@each_folder
+@pytest.mark.parametrize(("folder", "rank"), [*zip(LENGTHS, (0, 1, 0, 1))])
 def test_a_machine_that_dies_ends_the_other(folder: str, rank: int, tmp_path: Path) -> None:
     command, port = mortal(folder, tmp_path, rank, "backward", "torchrun"), free_port()
     both = [start(*machine(number, port), *command) for number in (0, 1)]

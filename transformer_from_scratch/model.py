@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from console import positive_int
+from console import one_line_errors, positive_int
 from norm import LayerNorm
 from tokenizer import PAD_TOKEN
 
@@ -231,6 +231,7 @@ def parts(model: TransformerClassifier, tokens: Tensor) -> list[tuple[str, str, 
     return rows
 
 
+@one_line_errors
 def main(argv: list[str] | None = None) -> int:
     """Print the table of parts, for a text of 20 words."""
     parser = argparse.ArgumentParser(description=main.__doc__, allow_abbrev=False)

@@ -92,10 +92,10 @@ class Run:
                 setattr(self, name, saved[name])
         self.started = time.monotonic() - self.seconds
         args.out_dir.mkdir(parents=True, exist_ok=True)
-        for name in () if saved else ("best.pt", "checkpoint.pt"):  # two runs never mix
-            (args.out_dir / name).unlink(missing_ok=True)
         self.metrics = checkpoint.Metrics(args.out_dir / "metrics.csv", COLUMNS,
                                           self.step if saved else None)
+        for name in () if saved else ("best.pt", "checkpoint.pt"):  # two runs never mix
+            (args.out_dir / name).unlink(missing_ok=True)
 
     @property
     def done(self) -> bool:
@@ -189,6 +189,7 @@ def attempt(args: argparse.Namespace, data: Data, device: torch.device,
         train(run, stop)
         if not stop.requested:
             restore_best(run)
+        run.metrics.file.close()      # Windows removes no open file
     return run
 
 
@@ -207,7 +208,7 @@ def report(run: Run, data: Data) -> None:
     if (lead := max((theirs == labels).sum() for theirs in peers.values()) - table.trace()) > 0:
         print(f"a linear model is right on {lead} texts more")
     print("wrote best.pt, checkpoint.pt, confusion.png, loss.png, metrics.csv")
-    where = console.from_here(out / "best.pt")
+    where = console.to_type(out / "best.pt")
     print(f"next: python inference.py --checkpoint {where} --text \"YOUR TEXT\"")
 
 
@@ -236,7 +237,7 @@ def main(argv: list[str] | None = None) -> int:
         train(run, stop)
     if stop.requested:
         console.say(f"stopped after step {run.step}: go on with python train.py --resume "
-                    f"{console.from_here(args.out_dir / 'checkpoint.pt')}")
+                    f"{console.to_type(args.out_dir / 'checkpoint.pt')}")
         return stop.exit_code
     if run.epoch < args.epochs:
         console.say(f"nothing was better since epoch {run.best_epoch}: stopped early")

@@ -56,6 +56,7 @@ def trained(args: argparse.Namespace, beta: float, data: Data, stop: console.Sto
         train(run, stop)
         if not stop.requested:
             restore_best(run)
+        run.metrics.file.close()      # Windows removes no open file
     return run
 
 

@@ -72,11 +72,11 @@ class Run:
                 setattr(self, name, saved[name])
         self.started = time.monotonic() - self.seconds
         args.out_dir.mkdir(parents=True, exist_ok=True)
+        self.metrics = checkpoint.Metrics(args.out_dir / "metrics.csv", COLUMNS,
+                                          self.step if saved else None)
         old = () if saved else ("best.pt", "checkpoint.pt", "progress/epoch_*.png")
         for path in (path for name in old for path in args.out_dir.glob(name)):
             path.unlink()                                           # two runs never mix
-        self.metrics = checkpoint.Metrics(args.out_dir / "metrics.csv", COLUMNS,
-                                          self.step if saved else None)
 
     def save(self, name: str) -> None:
         """Write everything that the run needs to go on, whole or not at all."""
@@ -181,7 +181,7 @@ def report(run: Run, data: Data) -> None:
     print(f"PSNR {found.psnr:.2f} dB; PCA with {latents} components {linear:.2f} dB")
     print("wrote best.pt, checkpoint.pt, loss.png, metrics.csv, progress, reconstructions.png, "
           "samples.png")
-    where = console.from_here(out / "best.pt")
+    where = console.to_type(out / "best.pt")
     print(f"next: python inference.py --checkpoint {where} --sample 64")
 
 
@@ -212,7 +212,7 @@ def main(argv: list[str] | None = None) -> int:
         train(run, stop)
     if stop.requested:
         console.say(f"stopped after step {run.step}: go on with python train.py --resume "
-                    f"{console.from_here(args.out_dir / 'checkpoint.pt')}")
+                    f"{console.to_type(args.out_dir / 'checkpoint.pt')}")
         return stop.exit_code
     report(run, data)
     return 0

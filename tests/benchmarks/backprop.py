@@ -1,38 +1,35 @@
 """Our NumPy against scikit-learn's MLPClassifier and against micrograd, side by side.
 
-    python tests/benchmarks/backprop.py --data-dir ../shared/data
+    python tests/benchmarks/backprop.py                              # speed, on noise
+    python tests/benchmarks/backprop.py --data-dir ../shared/data    # all, on MNIST
 
-The same network, batches, optimizer and numbers train one epoch of MNIST in turn, five times;
-then the same small network takes one step on 100 moons here and in micrograd, five times. The
-medians and their ratio are printed, then how reliably XOR is solved, the accuracy on the digits
-over ten seeds and on MNIST over three, also early in training, and R² on diabetes beside
-MLPRegressor.
+The same network, batches, optimizer and numbers train an epoch; then the same small network
+takes a step on 100 moons here and in micrograd. With MNIST there follow how reliably XOR is
+solved, the accuracy on the digits over ten seeds and on MNIST over three, also early in
+training, and R² on diabetes beside MLPRegressor.
 """
 
-import argparse
 import contextlib
-import os
 import random
-import statistics
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import timing
+import training
 from micrograd.nn import MLP
 from sklearn.datasets import make_moons
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier, MLPRegressor
-from threadpoolctl import threadpool_info
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support import load
 
 backprop = load("backprop_from_scratch")
-ROUNDS, BATCH, HIDDEN = 5, 128, (300, 100)
+BATCH, HIDDEN = 128, (300, 100)
 
 
 def build(sizes: list[int], dtype: str, rng: np.random.Generator) -> object:
@@ -41,26 +38,10 @@ def build(sizes: list[int], dtype: str, rng: np.random.Generator) -> object:
                                  "dropout": 0.0, "dtype": dtype}, rng)
 
 
-def compare(name: str, theirs: Callable[[], None], ours: Callable[[], None]) -> None:
-    """Time both in turn, once to warm up and five times to count, and print the ratio."""
-    times = []
-    for _ in range(ROUNDS + 1):
-        pair = []
-        for work in (theirs, ours):
-            start = time.perf_counter()
-            work()
-            pair.append(time.perf_counter() - start)
-        times.append(pair)
-    times = times[1:]
-    medians = [statistics.median(column) for column in zip(*times)]
-    ratios = [mine / peer for peer, mine in times]
-    print(f"{name}: theirs {medians[0]:.4g} s, ours {medians[1]:.4g} s; ratio "
-          f"{statistics.median(ratios):.3g} ({min(ratios):.3g} to {max(ratios):.3g})")
-
-
-def against_sklearn(data_dir: Path) -> None:
-    """One epoch of MNIST, 784-300-100-10, Adam, batches of 128, float32."""
-    x, y = backprop.data.mnist(data_dir).train
+def against_sklearn(data_dir: Path, quick: bool) -> timing.Pair:
+    """One epoch, 784-300-100-10, Adam, batches of 128, float32."""
+    x, y = (part[: training.QUICK if quick else None]
+            for part in backprop.data.mnist(data_dir).train)
     x = (x / np.float32(255)).astype(np.float32)
     peer = MLPClassifier(HIDDEN, batch_size=BATCH, solver="adam", alpha=0.0)
     rng, loss = np.random.default_rng(0), backprop.losses.CrossEntropy()
@@ -75,11 +56,12 @@ def against_sklearn(data_dir: Path) -> None:
             network.backward(loss.backward())
             optimizer.step(network.gradients)
 
-    compare("an epoch of MNIST against MLPClassifier",
-            lambda: peer.partial_fit(x, y, classes=range(10)), our_epoch)
+    return timing.Pair(f"an epoch of {len(y):,} pictures", "MLPClassifier", our_epoch,
+                       lambda: peer.partial_fit(x, y, classes=range(10)),
+                       amount=(len(y), "pictures"))
 
 
-def against_micrograd() -> None:
+def against_micrograd() -> timing.Pair:
     """A full-batch step on 100 moons, 2-16-16-1, hinge loss with L2 as in micrograd's demo."""
     random.seed(0)
     x, y = make_moons(100, noise=0.1, random_state=0)
@@ -105,7 +87,7 @@ def against_micrograd() -> None:
         network.backward(np.where(margin > 0, -targets, 0.0) / len(x))
         optimizer.step(network.gradients)
 
-    compare("a step on moons against micrograd", their_step, our_step)
+    return timing.Pair("a step on 100 moons", "micrograd", our_step, their_step, (100, 1))
 
 
 def solve_xor() -> None:
@@ -170,19 +152,6 @@ def digits_of_sklearn(seeds: range) -> float:
                           for seed in seeds]))
 
 
-class StopAfter:
-    """Asks to stop after a number of steps."""
-
-    def __init__(self, steps: int) -> None:
-        self.left = steps
-
-    @property
-    def requested(self) -> bool:
-        """Asked once a step."""
-        self.left -= 1
-        return self.left <= 0
-
-
 def accuracy_after(steps: int, data_dir: Path) -> float:
     """Validation accuracy on MNIST after the first steps of the default recipe."""
     data = backprop.data.mnist(data_dir)
@@ -190,21 +159,19 @@ def accuracy_after(steps: int, data_dir: Path) -> float:
         args, _ = backprop.train.parse(["--data", "mnist", "--out-dir", out])
         backprop.train.set_defaults(args, data)
         run = backprop.train.Run(args, data, None)
-        backprop.train.train(run, data, StopAfter(steps))
+        backprop.train.train(run, data, training.StopAfter(steps))
         part = backprop.scaling.standardised(data.validation, run.config)
         return backprop.train.evaluate(run.network, part, "classification")[1]
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    parser.add_argument("--data-dir", type=Path, required=True)
-    data_dir = parser.parse_args().data_dir
-    warnings.simplefilter("ignore", ConvergenceWarning)
-    threads = {info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas"}
-    print(f"{os.cpu_count()} cores, BLAS threads {threads}, medians of {ROUNDS} rounds")
-    against_sklearn(data_dir)
-    against_micrograd()
+def pairs(data_dir: Path, quick: bool) -> Iterator[timing.Pair]:
+    """Both peers."""
+    yield against_sklearn(data_dir, quick)
+    yield against_micrograd()
+
+
+def quality(data_dir: Path) -> None:
+    """Print how well all of it learns."""
     solve_xor()
     diabetes_against_sklearn(range(20))
     ours, theirs = our_scores(range(10), "--data", "digits"), digits_of_sklearn(range(10))
@@ -216,5 +183,19 @@ def main() -> None:
               "steps")
 
 
+def main(argv: list[str] | None = None) -> int:
+    """Measure and print."""
+    parser = timing.parser(__doc__)
+    training.add_data_dir(parser)
+    args = timing.parse(parser, argv)
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    with training.mnist(args.data_dir, args.quick) as data_dir:
+        timing.measure("backprop", lambda: pairs(data_dir, args.quick), args)
+    if args.data_dir and not args.quick:
+        timing.set_threads(args.threads[0])
+        quality(args.data_dir)
+    return 0
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

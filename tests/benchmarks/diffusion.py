@@ -1,11 +1,11 @@
-"""A training step against the package `denoising-diffusion-pytorch`, side by side.
+"""Against the package `denoising-diffusion-pytorch`: a training step, and drawing.
 
     python tests/benchmarks/diffusion.py             # grey pictures of 28×28, batches of 64
     python tests/benchmarks/diffusion.py DATA_DIR    # a race on MNIST
 
 Both networks see the same pictures; ours is given as many levels and channels as make
 parameters and operations about equal, and a line says how equal. A step is the loss, the
-gradient and Adam. The second part times our own default network, which costs less.
+gradient and Adam. A second pair has our own default network, which costs less.
 
 The race: our recipe for MNIST, made a third as long, and its digits (guidance 0.2); then the
 package's network of the first part, trained as its own Trainer does (Adam with its rate, its
@@ -13,22 +13,22 @@ averaged weights, labels unknown), three times as long. Time is that of the proc
 work on the machine does not count, and drawing does not count either.
 """
 
-import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import timing
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support import load
 
 diffusion = load("diffusion_from_scratch")
-BATCH, ROUNDS, SHAPE = 64, 7, (1, 28, 28)
+BATCH, SHAPE = 64, (1, 28, 28)
 STEPS, DRAWN = 700, 500      # of the race
+DRAWINGS, DRAWING_STEPS = 16, 10
 PEER = {"dim": 32, "dim_mults": (1, 2, 4), "channels": 1}
 OURS = {"width": 38, "multipliers": (1, 2, 3), "blocks": 1, "attention": (2,), "patch": 1}
 
@@ -40,32 +40,32 @@ def size_of(model: nn.Module) -> tuple[int, float]:
     return sum(p.numel() for p in model.parameters()), counter.get_total_flops() / 1e9
 
 
-def peer() -> tuple[nn.Module, Callable[[torch.Tensor], None]]:
-    """The package's network and what trains it for a step, as its `Trainer` does."""
+def peer(images: Tensor) -> tuple[nn.Module, Callable[[], None]]:
+    """The package's network in its process, and what trains it as its `Trainer` does."""
     from denoising_diffusion_pytorch import GaussianDiffusion, Unet
 
-    model = Unet(**PEER)
-    whole = GaussianDiffusion(model, image_size=SHAPE[-1], objective="pred_v")
+    whole = GaussianDiffusion(Unet(**PEER), image_size=SHAPE[-1], objective="pred_v",
+                              sampling_timesteps=DRAWING_STEPS)
     optimizer = torch.optim.Adam(whole.parameters(), lr=1e-4)
 
-    def step(images: torch.Tensor) -> None:
+    def step() -> None:
         loss = whole(images)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(whole.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
 
-    return model, step
+    return whole, step
 
 
-def ours(settings: dict) -> tuple[nn.Module, Callable[[torch.Tensor], None]]:
+def ours(settings: dict, images: Tensor) -> tuple[nn.Module, Callable[[], None]]:
     """Ours, with the same objective."""
     model = diffusion.model.UNet(SHAPE, **settings).to(memory_format=torch.channels_last)
     process = diffusion.diffusion.Diffusion(diffusion.schedule.Schedule.named("cosine"), "v")
     optimizer = diffusion.optimization.make_optimizer(model, 0.0)
     parameters = list(model.parameters())
 
-    def step(images: torch.Tensor) -> None:
+    def step() -> None:
         x0, t = 2 * images - 1, torch.randint(1000, (len(images),))
         noise = torch.randn_like(x0)
         losses = process.losses(model(process.q_sample(x0, t, noise), t), x0, t, noise)
@@ -77,14 +77,7 @@ def ours(settings: dict) -> tuple[nn.Module, Callable[[torch.Tensor], None]]:
     return model, step
 
 
-def seconds(step: Callable[[torch.Tensor], None], images: torch.Tensor) -> float:
-    """How long a step takes."""
-    begin = time.perf_counter()
-    step(images)
-    return time.perf_counter() - begin
-
-
-def quality(judge: nn.Module, images: torch.Tensor, real: torch.Tensor) -> float:
+def quality(judge: nn.Module, images: Tensor, real: Tensor) -> float:
     """The distance of pictures (N, 1, 28, 28) from 0 to 1, as in `evaluate.py`."""
     return diffusion.measures.frechet(judge.judge(images)[0], real)
 
@@ -130,26 +123,46 @@ def race_of_peer(laboratory: "diffusion.ablation.Laboratory", limit: float) -> s
     return f"the package: {steps} steps, {seconds:.0f} s, distance {distance:.4f}"
 
 
-def main() -> None:
-    """Print sizes and times, in turn."""
-    if len(sys.argv) > 1:
-        return race(Path(sys.argv[1]))
+def pairs(quick: bool) -> Iterator[timing.Pair]:
+    """A step of networks as large, of our default one, and pictures drawn by DDIM."""
     torch.manual_seed(0)
-    images = torch.rand(BATCH, *SHAPE)
+    images, few = torch.rand(2 if quick else BATCH, *SHAPE), 2 if quick else DRAWINGS
+    whole, their_step = peer(images)
     small = {**diffusion.model.PRESETS["small"], "classes": 10}
-    rivals = {"the package": peer(), "ours, as large": ours(OURS), "ours, small": ours(small)}
-    found: dict[str, list[float]] = {name: [] for name in rivals}
-    for _ in range(ROUNDS + 1):
-        for name, (_, step) in rivals.items():
-            found[name].append(seconds(step, images))
-    base = statistics.median(found["the package"][1:])
-    for name, (model, _) in rivals.items():
-        parameters, operations = size_of(model)
-        middle = statistics.median(found[name][1:])
-        print(f"{name:16} {parameters:10,} parameters {operations:7.3f} GFLOP "
-              f"{1000 * middle:7.0f} ms a step, {base / middle:.2f} times as fast")
-    print(f"batches of {BATCH}, {torch.get_num_threads()} threads")
+    name = "denoising-diffusion-pytorch"
+    for kind, settings in (("as large", OURS), ("our default, smaller", small)):
+        model, our_step = ours(settings, images)
+        sizes = "; ".join(f"{side} {parameters:,} parameters, {operations:.3f} GFLOP"
+                          for side, (parameters, operations) in
+                          (("ours", size_of(model)), ("theirs", size_of(whole.model))))
+        yield timing.Pair(f"training step, batch {len(images)}, {kind}", name, our_step,
+                          their_step, remark=lambda *_, sizes=sizes: sizes)
+    model, _ = ours(OURS, images)
+    process = diffusion.diffusion.Diffusion(diffusion.schedule.Schedule.named("cosine"), "v")
+    how = diffusion.diffusion.Sampling(steps=DRAWING_STEPS)
+
+    def draw() -> Tensor:
+        noise = torch.randn(few, *SHAPE).to(memory_format=torch.channels_last)
+        return diffusion.diffusion.denoise(model.eval(), process, noise, how=how)
+
+    yield timing.Pair(f"drawing {few} pictures, {DRAWING_STEPS} steps of DDIM, as large", name,
+                      draw, lambda: whole.eval().sample(batch_size=few),
+                      amount=(few, "pictures"))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure and print; with a folder, race."""
+    parser = timing.parser(__doc__)
+    parser.add_argument("data_dir", metavar="DATA_DIR", type=Path, nargs="?",
+                        help="with MNIST in it: race, and measure nothing else")
+    args = timing.parse(parser, argv, rounds=7)
+    if args.data_dir:
+        timing.set_threads(args.threads[-1])
+        race(args.data_dir)
+    else:
+        timing.measure("diffusion", lambda: pairs(args.quick), args)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

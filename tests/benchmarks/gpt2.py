@@ -3,32 +3,28 @@
     python tests/benchmarks/gpt2.py                    # both, on one thread and on all
     python tests/benchmarks/gpt2.py writing --threads 2 --rounds 5
 
-All have the same random weights, run in the same process, in turn, and have to agree on what
-they write. Medians of rounds and the ratio theirs / ours are printed, so that more than 1
-means that ours is faster. The plain way of training is the same model from PyTorch's own
-layers with the same mathematics, as one would write it who has no model of his own.
+All have the same random weights and have to agree on what they write. The plain way of training
+is the same model from PyTorch's own layers with the same mathematics, as one would write it who
+has no model of his own.
 """
 
 import argparse
-import os
-import statistics
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import timing
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support import load
 
 gpt2 = load("gpt2_from_scratch")
 model, Sampling = gpt2.model, gpt2.generate.Sampling
-PROMPT, NEW = 32, 128                       # tokens that are read and written
-STEPS = 5                                   # training steps in a round
+PROMPT, NEW, QUICK = 32, 128, 8             # tokens that are read and written
+CALLS = 5                                   # training steps in a round
 SMALL = {"vocabulary": 65, "context": 64, "layers": 4, "heads": 4, "channels": 128}
 BATCH = 12                                  # all of nanoGPT's configuration for CPUs
 
@@ -51,44 +47,52 @@ def twins(sizes: dict, bias: bool = True) -> tuple[nn.Module, nn.Module]:
 # ---------------------------------------------------------------- writing
 
 
-def cached(net: nn.Module, prompt: Tensor) -> Tensor:
+def cached(net: nn.Module, prompt: Tensor, new: int) -> Tensor:
     """Ours, as inference.py has it."""
-    steps = gpt2.generate.generate(net, prompt.tolist(), NEW, Sampling(temperature=0),
+    steps = gpt2.generate.generate(net, prompt.tolist(), new, Sampling(temperature=0),
                                    torch.Generator())
     return torch.tensor([step[0] for step in steps])
 
 
 @torch.inference_mode()
-def uncached(net: nn.Module, prompt: Tensor) -> Tensor:
+def uncached(net: nn.Module, prompt: Tensor, new: int) -> Tensor:
     """Ours, reading the whole text for every token."""
     text = prompt
-    for _ in range(NEW):
+    for _ in range(new):
         x, _ = net.hidden(text)
         text = torch.cat([text, net.logits(x[:, -1]).argmax(-1, keepdim=True)], dim=1)
     return text[0, PROMPT:]
 
 
 @torch.inference_mode()
-def theirs(net: nn.Module, prompt: Tensor) -> Tensor:
+def theirs(net: nn.Module, prompt: Tensor, new: int) -> Tensor:
     """That of transformers, with its cache."""
-    text = net.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=NEW,
-                        min_new_tokens=NEW, do_sample=False, pad_token_id=0)
+    text = net.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=new,
+                        min_new_tokens=new, do_sample=False, pad_token_id=0)
     return text[0, PROMPT:]
 
 
-def compare_writing(rounds: int) -> None:
+def writing(args: argparse.Namespace) -> Iterator[timing.Pair]:
     """128 tokens after 32, at the shape of the smallest published model."""
     torch.manual_seed(0)
-    sizes = {"vocabulary": model.VOCABULARY, **model.SIZES["gpt2"]}
+    quick, clock = args.quick, timing.CLOCKS[args.clock]
+    sizes = SMALL if quick else {"vocabulary": model.VOCABULARY, **model.SIZES["gpt2"]}
+    name, new = ("small", QUICK) if quick else ("124M", NEW)
     ours, peer = (net.eval() for net in twins(sizes))
-    prompt = torch.randint(model.VOCABULARY, (1, PROMPT))
-    ways = {"ours": lambda: cached(ours, prompt), "transformers": lambda: theirs(peer, prompt)}
-    found = report("writing 128 tokens after 32, 124M", ways, rounds, NEW, "tokens/s")
-    start = time.perf_counter()
-    found.append(uncached(ours, prompt))
-    slow = NEW / (time.perf_counter() - start)
-    print(f"  ours without a cache, once: {slow:.1f} tokens/s", flush=True)
-    assert all(text.equal(found[0]) for text in found), "they do not write the same"
+    prompt = torch.randint(sizes["vocabulary"], (1, PROMPT))
+
+    def same(mine: Tensor, other: Tensor) -> str:
+        """Once without a cache; all three have to write the same."""
+        start = clock()
+        slow = uncached(ours, prompt, new)
+        speed = new / (clock() - start)
+        if not (mine.equal(other) and mine.equal(slow)):
+            raise ValueError("they do not write the same")
+        return f"the same text; ours without a cache, once: {speed:.1f} tokens/s"
+
+    yield timing.Pair(f"writing {new} tokens after {PROMPT}, {name}", "transformers' generate",
+                      lambda: cached(ours, prompt, new), lambda: theirs(peer, prompt, new),
+                      amount=(new, "tokens"), remark=same)
 
 
 # ---------------------------------------------------------------- training
@@ -136,36 +140,19 @@ class Plain(nn.Module):
 
 
 def trainer(net: nn.Module, tokens: Tensor) -> Callable[[], Tensor]:
-    """Some training steps with the same loss and optimizer for all."""
+    """A training step with the same loss and optimizer for all."""
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, betas=(0.9, 0.99), fused=True)
 
     def work() -> Tensor:
-        for _ in range(STEPS):
-            logits = net(tokens[:, :-1])
-            logits = getattr(logits, "logits", logits)
-            loss = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-            optimizer.step()
+        logits = net(tokens[:, :-1])
+        logits = getattr(logits, "logits", logits)
+        loss = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
         return loss.detach()
     return work
-
-
-def compare_training(rounds: int) -> None:
-    """4 layers, 4 heads, 128 channels, 12 texts of 64."""
-    tokens = torch.randint(65, (BATCH, 65))
-    for bias in (True, False):
-        torch.manual_seed(0)
-        ours, peer = twins(SMALL, bias)
-        plain = Plain(**SMALL, bias=bias)
-        plain.load_state_dict(dict(zip(plain.state_dict(), in_plain_order(ours).values())))
-        ways = {"ours": trainer(ours, tokens), "plain": trainer(plain, tokens)}
-        if bias:
-            ways["transformers"] = trainer(peer.train(), tokens)
-        found = report(f"training, {'with' if bias else 'without'} biases", ways, rounds,
-                       STEPS, "steps/s")
-        print("  losses at the end: " + ", ".join(f"{loss:.4f}" for loss in found))
 
 
 def in_plain_order(net: nn.Module) -> dict[str, Tensor]:
@@ -180,43 +167,37 @@ def in_plain_order(net: nn.Module) -> dict[str, Tensor]:
     return {name: ours[name] for name in order if name in ours}
 
 
+def training(args: argparse.Namespace) -> Iterator[timing.Pair]:
+    """4 layers, 4 heads, 128 channels, 12 texts of 64."""
+    tokens = torch.randint(65, (BATCH, 65))
+    for name, bias in (("transformers", True), ("plain layers", True), ("plain layers", False)):
+        torch.manual_seed(0)
+        ours, peer = twins(SMALL, bias)
+        if name != "transformers":
+            peer = Plain(**SMALL, bias=bias)
+            peer.load_state_dict(dict(zip(peer.state_dict(), in_plain_order(ours).values())))
+        yield timing.Pair(f"training step, {'with' if bias else 'without'} biases", name,
+                          trainer(ours, tokens), trainer(peer.train(), tokens),
+                          (1, 1) if args.quick else (CALLS, CALLS), (1, "steps"),
+                          lambda mine, other: f"losses at the end {mine:.4f}, {other:.4f}")
+
+
 # ---------------------------------------------------------------- both
 
 
-def report(title: str, ways: dict[str, Callable], rounds: int, count: int,
-           unit: str) -> list[Tensor]:
-    """Time all in turn, after a round that does not count; print speeds and ratios."""
-    found = [work() for work in ways.values()]
-    speeds = {name: [] for name in ways}
-    for _ in range(rounds):
-        for name, work in ways.items():
-            start = time.perf_counter()
-            work()
-            speeds[name].append(count / (time.perf_counter() - start))
-    print(title)
-    for name, values in speeds.items():
-        ratios = sorted(mine / their for mine, their in zip(speeds["ours"], values))
-        print(f"  {name}: {statistics.median(values):.1f} {unit}, {max(values):.1f} at best; "
-              f"ours / it {statistics.median(ratios):.2f} ({ratios[0]:.2f} to "
-              f"{ratios[-1]:.2f})", flush=True)
-    return found
-
-
-def main() -> None:
-    """Print the tables."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
+def main(argv: list[str] | None = None) -> int:
+    """Measure and print."""
+    parts = {"training": training, "writing": writing}
+    parser = timing.parser(__doc__)
     parser.add_argument("what", nargs="*", help="writing, training (default: both)")
-    parser.add_argument("--threads", type=int, nargs="+",
-                        default=sorted({1, os.cpu_count() or 1}))
-    parser.add_argument("--rounds", type=int, default=7)
-    args = parser.parse_args()
-    for threads in args.threads:
-        torch.set_num_threads(threads)
-        print(f"{threads} threads")
-        for name, compare in (("training", compare_training), ("writing", compare_writing)):
-            if name in (args.what or ("training", "writing")):
-                compare(args.rounds)
+    args = timing.parse(parser, argv, rounds=7)
+    if unknown := set(args.what) - set(parts):
+        parser.error(f"{', '.join(unknown)} is neither writing nor training")
+    timing.measure("gpt2", lambda: (pair for name, part in parts.items()
+                                    if name in (args.what or parts)
+                                    for pair in part(args)), args)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -2,29 +2,23 @@
 
     python tests/benchmarks/transformer.py
 
-Both get the same words and padding in the same process, in turn, and no dropout, which
-PyTorch's layer has in one place more. Medians of rounds and the ratio theirs / ours are
-printed, so that more than 1 means that ours is faster.
+Both get the same words and padding, and no dropout: PyTorch's layer has it in one place more.
 """
 
-import os
-import statistics
 import sys
-import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
+import timing
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support import load
 
 model = load("transformer_from_scratch").model
-ROUNDS, STEPS, WORDS, CLASSES = 9, 5, 5_000, 5
-SIZES = {"small: 2 layers, 64 channels, 32 texts of 20": (2, 64, 4, 256, 32, 20),
-         "medium: 4 layers, 256 channels, 32 texts of 64": (4, 256, 8, 1024, 32, 64)}
+CALLS, WORDS, CLASSES = 5, 5_000, 5
+SIZES = {"2 layers, 64 channels, 32 texts of 20": (2, 64, 4, 256, 32, 20),
+         "4 layers, 256 channels, 32 texts of 64": (4, 256, 8, 1024, 32, 64)}
 
 
 class Peer(nn.Module):
@@ -45,63 +39,49 @@ class Peer(nn.Module):
 
 
 def trainer(net: nn.Module, tokens: Tensor, labels: Tensor) -> Callable[[], None]:
-    """Some training steps."""
+    """A training step."""
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4, fused=True)
 
     def work() -> None:
         net.train()
-        for _ in range(STEPS):
-            loss = F.cross_entropy(net(tokens), labels)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
+        loss = F.cross_entropy(net(tokens), labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
     return work
 
 
 def answerer(net: nn.Module, tokens: Tensor) -> Callable[[], None]:
-    """Some forward passes."""
+    """A forward pass."""
     @torch.no_grad()
     def work() -> None:
-        net.eval()
-        for _ in range(STEPS):
-            net(tokens)
+        net.eval()(tokens)
     return work
 
 
-def seconds(work: Callable[[], None]) -> float:
-    """Seconds of one step."""
-    start = time.perf_counter()
-    work()
-    return (time.perf_counter() - start) / STEPS
+def pairs(quick: bool) -> Iterator[timing.Pair]:
+    """Two sizes, trained and asked."""
+    for name, (layers, channels, heads, hidden, texts, length) in list(SIZES.items())[
+            : 1 if quick else None]:
+        torch.manual_seed(0)
+        tokens = torch.randint(1, WORDS, (texts, length))
+        tokens[torch.arange(length) >= torch.randint(length // 2, length, (texts, 1))] = 0
+        labels = torch.arange(texts) % CLASSES
+        ours = model.TransformerClassifier(WORDS, CLASSES, channels, heads, layers, hidden, 0.0)
+        peer = Peer(channels, heads, layers, hidden)
+        calls = (1, 1) if quick else (CALLS, CALLS)
+        yield timing.Pair(f"training step, {name}", "nn.TransformerEncoder",
+                          trainer(ours, tokens, labels), trainer(peer, tokens, labels), calls)
+        yield timing.Pair(f"forward pass, {name}", "nn.TransformerEncoder",
+                          answerer(ours, tokens), answerer(peer, tokens), calls)
 
 
-def compare(name: str, ours: Callable[[], None], peer: Callable[[], None]) -> None:
-    """Time both in turn, after a round that does not count, and print medians and ratio."""
-    ours(), peer()
-    pairs = [(seconds(ours), seconds(peer)) for _ in range(ROUNDS)]
-    mine, theirs = (1e3 * statistics.median(column) for column in zip(*pairs))
-    ratios = sorted(their / my for my, their in pairs)
-    print(f"  {name}: {mine:.1f} ms against {theirs:.1f} ms, ratio "
-          f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})", flush=True)
-
-
-def main() -> None:
-    """Print the table, on one thread and on all."""
-    for threads in sorted({1, os.cpu_count() or 1}):
-        torch.set_num_threads(threads)
-        for name, (layers, channels, heads, hidden, texts, length) in SIZES.items():
-            print(f"{name}; {threads} threads")
-            torch.manual_seed(0)
-            tokens = torch.randint(1, WORDS, (texts, length))
-            tokens[torch.arange(length) >= torch.randint(length // 2, length, (texts, 1))] = 0
-            labels = torch.arange(texts) % CLASSES
-            ours = model.TransformerClassifier(WORDS, CLASSES, channels, heads, layers, hidden,
-                                               0.0)
-            peer = Peer(channels, heads, layers, hidden)
-            compare("training step", trainer(ours, tokens, labels),
-                    trainer(peer, tokens, labels))
-            compare("forward pass", answerer(ours, tokens), answerer(peer, tokens))
+def main(argv: list[str] | None = None) -> int:
+    """Measure and print."""
+    args = timing.parse(timing.parser(__doc__), argv, rounds=9)
+    timing.measure("transformer", lambda: pairs(args.quick), args)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
