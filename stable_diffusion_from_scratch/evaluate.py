@@ -38,7 +38,7 @@ def say_reader(scenes: Sequence[Scene], drawn: Sequence, seen: Autoencoder) -> N
     count, shifted = len(scenes), [*scenes[1:], scenes[0]]
     print(line("real pictures", count, shares(drawn, scenes)))
     print(line("real, captions shuffled", count, shares(drawn, shifted)))
-    print(line("through the autoencoder", count, shares(seen.pictures.numpy(), scenes)))
+    print(line("real, through the autoencoder", count, shares(seen.pictures.numpy(), scenes)))
 
 
 def say_drawn(painter: Painter, args: argparse.Namespace, how: dict) -> None:

@@ -42,8 +42,9 @@ def look(painter: Painter, prompt: str, seed: int, size: tuple[int, int] | None 
          **how: object) -> Look:
     """Draw, and see how much every place looked at each word on the way.
 
-    The shares of a word's tokens are added up, and those of all steps. Raises Refusal where
-    there is no word, or no step, to look at.
+    Only the layers that look last count, and in each the head that looks most; the shares of a
+    word's tokens are added up, those of steps are averaged. Raises Refusal where there is no
+    word, or no step, to look at.
     """
     words = words_of(painter.pipe.tokenizer, prompt)
     if not words:

@@ -45,8 +45,8 @@ def parser() -> argparse.ArgumentParser:
     parser = console.training_parser("Train Stable Diffusion: the autoencoder, then the U-Net.",
                                      data=NAMES, length="steps")
     add, open_to_preset = parser.add_argument, "(default: the preset's)"
-    add("--preset", choices=SIZES, default="small", help="two cores, minutes; two things in "
-        "order, a GPU; pictures of 64 pixels; on from published weights (default: small)")
+    add("--preset", choices=SIZES, default="small", help="small: two cores; fine: a GPU, two "
+        "things in order; shapes64: 64 pixels; sd15: on from --weights (default: small)")
     add("--stage", choices=("both", "vae", "diffusion"),
         help=f"what to train; diffusion needs --weights with an autoencoder {open_to_preset}")
     add("--vae-steps", metavar="N", type=console.positive_int,

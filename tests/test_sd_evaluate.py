@@ -87,7 +87,8 @@ def test_pointing_follows_the_map_of_the_shapes_word(looks: str, wanted: float,
                                                      monkeypatch: Patch) -> None:
     oracle, asked = Oracle(), words.prompts("trained", 40, seed=1)
     reader = sd.tokenizer.from_state(CONFIG["tokenizer"])
-    model = SimpleNamespace(unet=SimpleNamespace(last_looks=["last"]), vae=SimpleNamespace(factor=4))
+    model = SimpleNamespace(unet=SimpleNamespace(last_looks=["last"]),
+                            vae=SimpleNamespace(factor=4))
     oracle.pipe = SimpleNamespace(model=model, tokenizer=reader,
                                   draw=lambda texts, seeds, size, **how: oracle.draw(
                                       texts, list(seeds)))
@@ -226,7 +227,7 @@ def test_the_table_has_every_row(best: Path, capsys: Said, monkeypatch: Patch) -
     said = capsys.readouterr().out
     table = {line[:30].strip(): line[30:].split() for line in said.splitlines()[1:8]}
     assert list(table) == ["real pictures", "real, captions shuffled",
-                           "through the autoencoder", "as asked", "without a prompt",
+                           "real, through the autoencoder", "as asked", "without a prompt",
                            "held-out pairs", "two things, related"]
     assert table["real pictures"][:6] == ["60", *["100.0%"] * 5]
     shuffled = [float(cell.strip("%")) for cell in table["real, captions shuffled"][1:4]]

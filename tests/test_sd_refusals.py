@@ -114,8 +114,8 @@ def test_what_the_flags_leave_open_follows_from_the_preset() -> None:
 
 def test_a_resumed_run_keeps_what_its_steps_depend_on(alone: Path, capsys: Said) -> None:
     others = ("data=x batch-size=8 seed=5 out-dir=elsewhere preset=shapes64 image-size=64 "
-              "stage=vae vae-steps=2 vae-batch-size=9 weights=x tokenizer=x kl=1 gamma=3 delta=2 ema=0 "
-              "drop-captions=0 no-train-text").split()
+              "stage=vae vae-steps=2 vae-batch-size=9 weights=x tokenizer=x kl=1 gamma=3 "
+              "delta=2 ema=0 drop-captions=0 no-train-text").split()
     before, path = files(alone), str(alone / "checkpoint.pt")
     for flag in others:
         assert training.main(["--resume", path, f"--{flag}"]) == 1
@@ -128,8 +128,8 @@ def test_a_resumed_run_keeps_what_its_steps_depend_on(alone: Path, capsys: Said)
 def test_what_is_impossible_is_refused_before_any_work(alone: Path, tmp_path: Path,
                                                        capsys: Said) -> None:
     before = files(alone)
-    for flag in ("steps=0 lr=-1 vae-lr=0 vae-steps=0 vae-batch-size=0 ema=1 ema=-1 gamma=0 delta=0 "
-                 "drop-captions=1 warm-up=-1 image-size=0 preset=huge stage=all kl=-1 "
+    for flag in ("steps=0 lr=-1 vae-lr=0 vae-steps=0 vae-batch-size=0 ema=1 ema=-1 gamma=0 "
+                 "delta=0 drop-captions=1 warm-up=-1 image-size=0 preset=huge stage=all kl=-1 "
                  "weight-decay=-1 clip=-1 precision=fp8").split():
         with pytest.raises(SystemExit, match="2"):
             train(alone, f"--{flag}")

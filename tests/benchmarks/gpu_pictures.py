@@ -2,8 +2,8 @@
 
     python tests/benchmarks/gpu_pictures.py --pixels 512 --steps 20 --rounds 5
 
-Both share one set of random weights in bfloat16 and take turns. A picture is DDIM with guidance,
-each with its own scheduler, and the decoder; the prompts' readings are given to both.
+Both share one set of random weights in bfloat16 and take turns. A picture is DDIM with
+guidance, each with its own scheduler, and the decoder; the prompts' readings are given to both.
 """
 
 import argparse
