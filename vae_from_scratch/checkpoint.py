@@ -15,6 +15,7 @@ import hashlib
 import os
 import sys
 import warnings
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TextIO
@@ -209,6 +210,7 @@ class Metrics:
             writer.writerows(rows)
         os.replace(partial, path)
         self.file = path.open("a", newline="", encoding="utf-8")
+        weakref.finalize(self, self.file.close)
         _claim(self.file)
 
     def add(self, **row: float) -> None:
