@@ -364,7 +364,7 @@ def test_a_run_is_the_loop_written_out(few: Data, tmp_path: Path) -> None:
         near = 1e-5 if epoch == 0 else 2e-3      # 32 bits: a rounding grows from step to step
         assert tuple(float(row[name]) for name in COLUMNS[3:8]) == pytest.approx(numbers, near)
     for name, value in net.state_dict().items():
-        torch.testing.assert_close(saved(tmp_path)["model"][name], value, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(saved(tmp_path)["model"][name], value, rtol=1e-4, atol=2e-3)
 
 
 def test_the_test_pictures_are_used_once_on_the_best_weights(
