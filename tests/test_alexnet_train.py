@@ -6,17 +6,15 @@ batches and a rest of two, with dropout, crops and colour noise on.
 
 import csv
 import math
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor, nn
 
-from support import ROOT, load, run, start
+from support import ROOT, load, run
 
 alexnet = load("alexnet_from_scratch")
 checkpoint = alexnet.checkpoint
@@ -199,33 +197,6 @@ def test_a_run_made_longer_and_cut_twice_is_the_uninterrupted_run(
     assert saved(tmp_path)["step"] == STEPS // 2 + 5
     assert resume(tmp_path) == 0
     assert_same_run(straight, tmp_path)
-
-
-@pytest.fixture(scope="module")
-def class_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same kind of pictures as files: 60 in three class folders."""
-    home, part = tmp_path_factory.mktemp("pictures"), pictures(60, 3, 4)
-    for number, (image, label) in enumerate(zip(part.images, part.labels.tolist())):
-        path = home / "abc"[label] / f"{number:02}.png"
-        path.parent.mkdir(exist_ok=True)
-        Image.fromarray(image.permute(1, 2, 0).numpy()).save(path)
-    return home
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_to_a_process_of_its_own_loses_nothing(
-        number: int, class_folders: Path, tmp_path: Path, monkeypatch: Patch) -> None:
-    monkeypatch.setattr(alexnet.train, "load", alexnet.data.load)
-    flags = ("--data", class_folders, "--epochs", 25, "--log-every", 1)
-    process = start(TRAIN, *FLAGS, *flags, "--out-dir", tmp_path / "cut")
-    next(line for line in process.stdout if line.split()[:1] == ["1"])    # an epoch is done
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 128 + number and "train.py --resume" in errors, errors
-    assert 3 < saved(tmp_path / "cut")["step"] < 3 * 25
-    assert resume(tmp_path / "cut") == 0
-    assert train(tmp_path / "whole", *flags) == 0
-    assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
 def test_resuming_a_finished_run_only_reports(

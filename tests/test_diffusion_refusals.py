@@ -1,13 +1,12 @@
 """What training refuses, reports and shares: impossible flags, the sheet, two processes."""
 
 import csv
-import signal
 from pathlib import Path
 
 import pytest
 import torch
 
-from support import ROOT, load, run, start
+from support import ROOT, load, run
 
 diffusion = load("diffusion_from_scratch")
 checkpoint, options, training = diffusion.checkpoint, diffusion.options, diffusion.train
@@ -64,16 +63,6 @@ def test_a_run_leaves_what_it_says(alone: Path, tmp_path: Path, capsys: Said) ->
         "step_000003.png", "step_000006.png"]
     best = checkpoint.load(tmp_path / "best.pt")
     assert f"validation loss {best['best']:.4f}, with the weights of step" in lines[-3]
-
-
-def test_a_signal_to_a_process_of_its_own_loses_nothing(tmp_path: Path) -> None:
-    flags = (*FLAGS, "--steps", 5000, "--log-every", 5, "--out-dir", tmp_path)
-    process = start(ROOT / FOLDER / "train.py", *flags)
-    next(line for line in process.stdout if line.split()[:1] == ["5"])
-    process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=60)[1]
-    assert process.returncode == 143 and "go on with python train.py --resume" in said
-    assert checkpoint.load(tmp_path / "checkpoint.pt")["step"] >= 5
 
 
 def test_a_resumed_run_keeps_what_its_steps_depend_on(alone: Path, capsys: Said) -> None:

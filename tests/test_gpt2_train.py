@@ -14,8 +14,6 @@ from gpt2_runs import (
     BATCH,
     CONTEXT,
     EVERY,
-    FLAGS,
-    FOLDER,
     STEPS,
     assert_close_weights,
     assert_same_run,
@@ -27,10 +25,8 @@ from gpt2_runs import (
     rows,
     saved,
     short_text,
-    text,
     train,
 )
-from support import ROOT, start
 
 options, rule, training = gpt2.options, gpt2.optimization, gpt2.train
 batches, digest = gpt2.batches, gpt2.checkpoint.digest
@@ -197,19 +193,6 @@ def test_a_run_cut_anywhere_and_resumed_is_the_uninterrupted_run(
     before = files(tmp_path)
     assert resume(tmp_path) == 0 and files(tmp_path) == before
     assert f"the run is finished, at step {STEPS}" in capsys.readouterr().err
-
-
-def test_signals_to_processes_of_their_own_lose_nothing(tmp_path: Path) -> None:
-    (tmp_path / "text.txt").write_text(text(3000, 4), encoding="utf-8")
-    flags = ("--data", tmp_path / "text.txt", *FLAGS, "--steps", 5000, "--out-dir")
-    processes = {number: start(ROOT / FOLDER / "train.py", *flags, tmp_path / str(number))
-                 for number in (2, 15)}
-    for number, process in processes.items():
-        next(line for line in process.stdout if line.split()[:1] == ["5"])
-        process.send_signal(number)
-        said = process.communicate(timeout=60)[1]
-        assert process.returncode == 128 + number and "go on with python train.py" in said
-        assert saved(tmp_path / str(number))["step"] >= EVERY
 
 
 def test_a_resumed_run_keeps_what_its_steps_depend_on(straight: Path, capsys: Said) -> None:

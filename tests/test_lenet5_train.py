@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import nn
 
-from support import ROOT, load, run, start
+from support import ROOT, load, run
 
 lenet5 = load("lenet5_from_scratch")
 Part = lenet5.data.Part
@@ -438,24 +438,6 @@ def test_a_signal_between_two_steps_saves_the_run(
     assert lenet5.checkpoint.load(tmp_path / "checkpoint.pt")["step"] == 6
     assert resume(tmp_path) == 0
     assert_same_run(straight, tmp_path)
-
-
-def test_ctrl_c_in_a_process_of_its_own_loses_nothing(tmp_path):
-    flags = ("--epochs", 6, "--batch-size", 64)
-    process = start(TRAIN, "--data", "digits", *flags, "--log-every", 1, "--out-dir",
-                    tmp_path / "cut")
-    for line in process.stdout:
-        if line.split()[:1] == ["1"]:    # the first epoch is done
-            break
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
-    assert "--resume" in errors and "Traceback" not in errors
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lenet5.train, "report", lambda *_: None)
-        assert resume(tmp_path / "cut") == 0
-        assert train(tmp_path / "whole", *flags) == 0
-    assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
 def test_resuming_a_finished_run_changes_nothing_and_says_so(straight, few, capsys):

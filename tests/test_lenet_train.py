@@ -3,7 +3,6 @@
 import csv
 import shutil
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -280,20 +279,6 @@ def test_a_signal_saves_the_run_and_says_how_to_go_on(number: int, tmp_path: Pat
     assert saved["step"] >= 2 * PER_EPOCH
     resumed = ["--resume", "--out-dir", str(tmp_path), "--epochs", str(saved["epoch"] + 1)]
     assert lenet.train.main(resumed) == 0
-
-
-def test_a_second_interrupt_ends_at_once_and_harms_nothing(tmp_path: Path) -> None:
-    process = start(TRAIN, "--data", "digits", "--epochs", 100_000, "--log-every", 1,
-                    "--out-dir", tmp_path)
-    for line in process.stdout:
-        if line.split()[:1] == ["1"]:
-            break
-    for _ in range(3):
-        process.send_signal(signal.SIGINT)
-        time.sleep(0.001)
-    process.communicate(timeout=60)
-    assert process.returncode in (130, -signal.SIGINT)
-    assert lenet.checkpoint.load(tmp_path / "checkpoint.pt")["step"] >= PER_EPOCH
 
 
 def test_an_output_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:

@@ -1,15 +1,13 @@
 """What training refuses, reports and shares: impossible flags, the sheet, two processes."""
 
 import csv
-import signal
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from support import ROOT, load, run, start
+from support import ROOT, load, run
 from test_sd_data import make_folder
 
 sd = load("stable_diffusion_from_scratch")
@@ -79,18 +77,6 @@ def test_a_run_leaves_what_it_says(alone: Path, tmp_path: Path, capsys: Said) ->
     quick = checkpoint.load(alone / "best.pt")["config"]
     assert quick["image_size"] == 32 and quick["data"] == "shapes"
     assert len(quick["prompts"]) == 16
-
-
-def test_termination_saves_the_step_that_was_reached(tmp_path: Path) -> None:
-    process = start(ROOT / FOLDER / "train.py", *FLAGS, "--steps", 4000, "--vae-steps", 2000,
-                    "--out-dir", tmp_path)
-    deadline = time.monotonic() + 90
-    while not (tmp_path / "checkpoint.pt").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=60)[1]
-    assert process.returncode == 143 and "go on with python train.py --resume" in said
-    assert checkpoint.load(tmp_path / "checkpoint.pt")["step"] >= 3
 
 
 def test_what_the_flags_leave_open_follows_from_the_preset() -> None:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from support import ROOT, load, start
+from support import ROOT, load
 
 transformer = load("transformer_from_scratch")
 ablation, checkpoint = transformer.ablation, transformer.checkpoint
@@ -186,18 +186,6 @@ def test_a_run_cut_anywhere_and_resumed_is_the_uninterrupted_run(
     before = files(tmp_path)
     assert resume(tmp_path) == 0 and files(tmp_path) == before
     assert f"the run is finished, at epoch {EPOCHS}" in capsys.readouterr().err
-
-
-def test_signals_to_processes_of_their_own_lose_nothing(tmp_path: Path) -> None:
-    flags = (*FLAGS, "--epochs", 400, "--patience", 400, "--log-every", 1, "--out-dir")
-    processes = {number: start(ROOT / FOLDER / "train.py", *flags, tmp_path / str(number))
-                 for number in (2, 15)}
-    for number, process in processes.items():
-        next(line for line in process.stdout if line.split()[:1] == ["1"])   # an epoch is done
-        process.send_signal(number)
-        said = process.communicate(timeout=60)[1]
-        assert process.returncode == 128 + number and "go on with python train.py" in said
-        assert saved(tmp_path / str(number))["step"] >= 125
 
 
 def test_a_resumed_run_keeps_what_its_steps_depend_on(straight: Path, capsys: Said) -> None:

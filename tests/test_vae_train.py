@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from support import ROOT, load, start
+from support import ROOT, load
 
 vae = load("vae_from_scratch")
 checkpoint, options, training = vae.checkpoint, vae.options, vae.train
@@ -215,16 +215,6 @@ def test_a_run_cut_anywhere_and_resumed_is_the_uninterrupted_run(
     before = files(tmp_path)
     assert resume(tmp_path) == 0 and files(tmp_path) == before
     assert f"the run is finished, at epoch {EPOCHS}" in capsys.readouterr().err
-
-
-def test_a_signal_to_a_process_of_its_own_loses_nothing(tmp_path: Path) -> None:
-    flags = ("--quick", *FLAGS, "--epochs", 400, "--log-every", 1, "--out-dir", tmp_path)
-    process = start(ROOT / FOLDER / "train.py", *flags)
-    next(line for line in process.stdout if line.split()[:1] == ["1"])      # an epoch is done
-    process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=60)[1]
-    assert process.returncode == 143 and "go on with python train.py --resume" in said
-    assert saved(tmp_path)["step"] >= 32
 
 
 def test_a_resumed_run_keeps_what_its_steps_depend_on(straight: Path, capsys: Said) -> None:
