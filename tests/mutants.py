@@ -458,7 +458,7 @@ MUTANTS = [
            "given + guidance * (given - without)",
            "test_sd_pipeline.py::test_prompts_become_the_pixels_of_diffusers"),
     Mutant("The known part of a picture keeps its noise of the last step.",
-           f"{SD}/pipeline.py", "known = start if last", "known =",
+           f"{SD}/pipeline.py", "known = start if last", "known = start if False",
            "test_sd_pipeline.py::test_what_is_not_in_the_hole_stays_to_the_bit"),
     Mutant("Pairs of colour and shape that shall be unseen are drawn to train on.",
            f"{SD}/scenes.py", "if pair not in HELD_OUT", "if pair",
