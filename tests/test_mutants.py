@@ -33,8 +33,11 @@ def test_every_folder_has_twelve_mutants_in_several_files() -> None:
 
 
 @each_mutant
-def test_the_right_text_of_each_mutant_stands_in_its_file_once(mutant: Mutant) -> None:
-    assert (ROOT / mutant.file).read_text(encoding="utf-8").count(mutant.right) == 1
+def test_the_right_text_stands_in_its_file_once_and_the_wrong_one_is_python(
+        mutant: Mutant) -> None:
+    text = (ROOT / mutant.file).read_text(encoding="utf-8")
+    assert text.count(mutant.right) == 1
+    compile(text.replace(mutant.right, mutant.wrong), mutant.file, "exec")
 
 
 def test_each_mutant_is_one_sentence_and_names_a_test_that_there_is() -> None:
