@@ -64,6 +64,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
                         help="epochs until a quarter of the training pictures is missed")
     parser.add_argument("--quick", action="store_true",
                         help="a smoke run: one epoch, the first seed, few pictures")
+    parser.add_argument("--out", metavar="DIR", type=Path,
+                        default=Path(__file__).with_name("runs"),
+                        help="where results.json goes (default: runs/ in this folder)")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     args = parser.parse_args(argv)
     if args.quick:
@@ -138,35 +141,40 @@ class Laboratory:
         return [100 * evaluate(run.model, self.data.test, run.config)[1]
                 for run, _ in self.trained(flags)]
 
-    def epochs_to_goal(self, flags: list[str]) -> list[float]:
+    def epochs_to_goal(self, flags: list[str]) -> list[float | None]:
         """The epoch of each seed in which training first missed under a quarter of pictures."""
         first = []
         for _, rows in self.trained(flags, Race):
             reached = [row["epoch"] for row in rows if row["train_error"] < GOAL]
-            first.append(reached[0] if reached else float("inf"))
+            first.append(reached[0] if reached else None)
         return first
 
 
-def print_parts(laboratory: Laboratory, only: list[str]) -> None:
-    """The table of what each part is good for."""
+def print_parts(laboratory: Laboratory, only: list[str]) -> dict[str, list[float]]:
+    """The table of what each part is good for; the errors in percent by what is left out."""
+    found = {}
     print("| without | test error (%), each seed | mean | standard deviation |")
     print("|---|---|---|---|", flush=True)
     for name in only:
-        errors = laboratory.errors(WITHOUT[name])
+        errors = found[name] = laboratory.errors(WITHOUT[name])
         each = ", ".join(f"{error:.1f}" for error in errors)
         print(f"| {name} | {each} | {spread(errors)} |", flush=True)
+    return found
 
 
-def print_rectifiers(laboratory: Laboratory) -> None:
-    """The table of how fast both activations learn, each at two rates."""
+def print_rectifiers(laboratory: Laboratory) -> dict[str, list[float | None]]:
+    """The table of how fast both activations learn, each at two rates; None: not reached."""
+    found = {}
     print("| activation | rate | epochs to 25 % training error, each seed |")
     print("|---|---|---|", flush=True)
     for name in ("relu", "tanh"):
         for rate in RATES:
             flags = [*PLAIN, "--activation", name, "--lr", str(rate)]
-            each = ", ".join(f"{epoch:.0f}" if epoch < float("inf") else "not reached"
-                             for epoch in laboratory.epochs_to_goal(flags))
+            epochs = found[f"{name}, {rate}"] = laboratory.epochs_to_goal(flags)
+            each = ", ".join("not reached" if epoch is None else f"{epoch:.0f}"
+                             for epoch in epochs)
             print(f"| {name} | {rate} | {each} |", flush=True)
+    return found
 
 
 @console.one_line_errors
@@ -176,12 +184,11 @@ def main(argv: list[str] | None = None) -> int:
     with console.Stop() as stop:
         laboratory = Laboratory(args, stop)
         try:
-            if args.rectifiers:
-                print_rectifiers(laboratory)
-            else:
-                print_parts(laboratory, args.only)
+            found = ({"epochs": print_rectifiers(laboratory)} if args.rectifiers else
+                     {"test_error": print_parts(laboratory, args.only)})
         except Stopped:
             return stop.exit_code
+    console.write_results(args.out, "ablation.py", args, **found)
     return 0
 
 

@@ -63,8 +63,7 @@ class Run:
         self.rate, self.step, self.epoch, self.batch = args.lr, 0, 0, 0
         self.drops = self.best_epoch = self.last_drop = 0
         self.loss_sum, self.error_sum, self.seen = 0.0, 0.0, 0
-        self.best, self.seconds = None, 0.0
-        self.stopped = False
+        self.best, self.seconds, self.stopped = None, 0.0, False
         if saved:
             checkpoint.restore(self.model, saved["model"], args.resume)
             self.optimizer.load_state_dict(saved["optimizer"])
@@ -79,8 +78,6 @@ class Run:
         args.out_dir.mkdir(parents=True, exist_ok=True)
         self.metrics = checkpoint.Metrics(args.out_dir / "metrics.csv", COLUMNS,
                                           self.step if saved else None)
-        for name in () if saved else ("best.pt", "checkpoint.pt"):  # two runs never mix
-            (args.out_dir / name).unlink(missing_ok=True)
 
     @property
     def done(self) -> bool:
@@ -189,7 +186,10 @@ def report(run: Run, data: Data) -> None:
     for name, (_, error, five, tested) in zip(("one crop", "ten crops"), tests):
         print(f"{name}: test error {error:.2%}, top-5 {five:.2%}, on {tested:,} pictures, with "
               f"the weights of epoch {best['epoch']}")
-    print("wrote best.pt, checkpoint.pt, filters.png, loss.png, metrics.csv")
+    console.write_results(out, "train.py", run.args, epochs=run.epoch, best_epoch=best["epoch"],
+                          test_error=tests[0][1], ten_crops_error=tests[1][1],
+                          seconds=run.seconds)
+    print("wrote best.pt, checkpoint.pt, filters.png, loss.png, metrics.csv, results.json")
     where = console.to_type(out / "best.pt")
     print(f"next: python inference.py --checkpoint {where} --image YOUR_PICTURE")
 

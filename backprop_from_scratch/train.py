@@ -85,11 +85,10 @@ class Run:
         args.out_dir.mkdir(parents=True, exist_ok=True)
         self.metrics = checkpoint.Metrics(args.out_dir / "metrics.csv", COLUMNS,
                                           self.step if saved else None)
-        for name in () if saved else ("best.npz", "checkpoint.npz"):  # two runs never mix
-            (args.out_dir / name).unlink(missing_ok=True)
 
     def save(self, name: str) -> None:
         """Write everything that the run needs to go on, whole or not at all."""
+        self.seconds = time.monotonic() - self.started
         options = {key: str(value.resolve()) if isinstance(value, Path) else value
                    for key, value in vars(self.args).items() if key not in ("resume", "debug")}
         checkpoint.save(self.args.out_dir / name, {
@@ -98,7 +97,7 @@ class Run:
             "model": self.network.parameters, "optimizer": self.optimizer.memory,
             "rng": self.rng.bit_generator.state, "step": self.step, "epoch": self.epoch,
             "batch": self.batch, "loss_sum": self.loss_sum, "best": self.best,
-            "seconds": time.monotonic() - self.started,
+            "seconds": self.seconds,
         })
 
     def set_rate(self) -> float:
@@ -166,7 +165,9 @@ def report(run: Run, data: Data) -> None:
     pictures.draw_curves(run.metrics.path, SCORES[task], out / "loss.png")
     print(f"test {SCORES[task]} {score:.4f} on {len(data.test.y):,} samples, with the weights "
           f"of epoch {best['epoch']}")
-    print("wrote best.npz, checkpoint.npz, loss.png, metrics.csv")
+    console.write_results(out, "train.py", run.args, steps=run.step, best_epoch=best["epoch"],
+                          test_score=score, seconds=run.seconds)
+    print("wrote best.npz, checkpoint.npz, loss.png, metrics.csv, results.json")
     where = f" --data-dir {console.to_type(run.args.data_dir)}" if data.name == "mnist" else ""
     print(f"next: python inference.py --checkpoint {console.to_type(best_path)} --index "
           f"0{where}")

@@ -13,6 +13,7 @@ rows train nothing: they are other ways to draw with the model in which nothing 
 import argparse
 import sys
 import tempfile
+from pathlib import Path
 
 import console
 import devices
@@ -59,6 +60,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         default=[*CHANGES, *WAYS],
         help=f"rows of the table, of {', '.join([*CHANGES, *WAYS])} (default: all)")
     add("--quick", action="store_true", help="a smoke run: a small network, few steps")
+    add("--out", metavar="DIR", type=Path, default=Path(__file__).with_name("runs"),
+        help="where results.json goes (default: runs/ in this folder)")
     add("--debug", action="store_true", help="show the traceback of an error")
     args = parser.parse_args(argv)
     args.count = args.count or (100 if args.quick else 450)
@@ -94,6 +97,7 @@ class Laboratory:
         self.data: Data = data.shortened(QUICK) if args.quick else data
         self.judge: Judge = open_judge()
         self.real, _ = self.judge.judge(as_floats(self.data.test))
+        self.found: dict[str, dict[str, float]] = {}
 
     def trained(self, flags: list[str], stop: console.Stop) -> Run:
         """A finished run that leaves nothing behind; it was stopped if somebody asked."""
@@ -110,13 +114,17 @@ class Laboratory:
         drawn = painter.samples(self.args.count, how, self.args.seed)  # (N, 1, 28, 28)
         features, answers = self.judge.judge(drawn)                    # (N, F), (N,)
         right = (answers == painter.labels(len(drawn))).double().mean().item()
-        print(f"| {name} | {frechet(features, self.real):.4f} | {right:.1%} |", flush=True)
+        distance = frechet(features, self.real)
+        print(f"| {name} | {distance:.4f} | {right:.1%} |", flush=True)
+        self.found[name] = {"distance": distance, "as_asked": right}
 
     def floor(self) -> None:
         """The row of real digits."""
         floor = spread_out(others(self.data), self.args.count)
         features, _ = self.judge.judge(as_floats(floor))               # (N, F), (N,)
-        print(f"| real digits | {frechet(features, self.real):.4f} | |", flush=True)
+        distance = frechet(features, self.real)
+        print(f"| real digits | {distance:.4f} | |", flush=True)
+        self.found["real digits"] = {"distance": distance}
 
 
 @console.one_line_errors
@@ -142,6 +150,7 @@ def main(argv: list[str] | None = None) -> int:
         way = {"last": False, **WAYS[name]}
         network = first.model.eval() if way.pop("last") else first.judged
         laboratory.row(name, Painter(network, first.config, first.device), Sampling(**way))
+    console.write_results(args.out, "ablation.py", args, rows=laboratory.found)
     return 0
 
 

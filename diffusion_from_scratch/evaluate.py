@@ -36,31 +36,27 @@ def spread_out(part: Part, count: int) -> Part:
     return part.some(torch.arange(count) * len(part.images) // count)
 
 
-def accuracy(answers: Tensor, labels: Tensor | None) -> str:           # (N,)
-    """How many answers are what was asked for, in percent; nothing where nothing was."""
-    return "-" if labels is None else f"{(answers == labels).double().mean():.1%}"
+def row(name: str, quality: Quality, answers: Tensor, labels: Tensor | None) -> dict:   # (N,)
+    """Print a row of the table; its numbers, the last one None if no digit was asked for."""
+    right = None if labels is None else (answers == labels).double().mean().item()
+    print(f"{name:24} {len(answers):7,} {quality.distance:9.4f} {quality.precision:10.3f} "
+          f"{quality.recall:7.3f} {'-' if right is None else format(right, '.1%'):>9}")
+    return {**quality._asdict(), "as_asked": right}
 
 
-def line(name: str, count: int, quality: Quality, right: str) -> str:
-    """A row of the table."""
-    return (f"{name:24} {count:7,} {quality.distance:9.4f} {quality.precision:10.3f} "
-            f"{quality.recall:7.3f} {right:>9}")
-
-
-def say_quality(judge: Judge, drawn: Tensor, labels: Tensor | None, data: Data) -> None:
-    """The table of drawn digits (N, 1, 28, 28), and of as many real ones."""
+def say_quality(judge: Judge, drawn: Tensor, labels: Tensor | None, data: Data) -> dict:
+    """The table of drawn digits (N, 1, 28, 28), and of as many real ones, and its numbers."""
     real, _ = judge.judge(as_floats(data.test))                        # (K, F), (K,)
     features, answers = judge.judge(drawn)                             # (N, F), (N,)
     floor = spread_out(others(data), len(drawn))
     theirs, said = judge.judge(as_floats(floor))
     print(f"{'against ' + format(len(real), ',') + ' test digits':24} {'count':>7} "
           f"{'distance':>9} {'precision':>10} {'recall':>7} {'as asked':>9}")
-    print(line("drawn", len(drawn), compare(features, real), accuracy(answers, labels)))
-    print(line("real, the floor", len(said), compare(theirs, real),
-               accuracy(said, floor.labels)))
+    return {"drawn": row("drawn", compare(features, real), answers, labels),
+            "real": row("real, the floor", compare(theirs, real), said, floor.labels)}
 
 
-def say_memory(drawn: Tensor, data: Data) -> None:
+def say_memory(drawn: Tensor, data: Data) -> dict:
     """Whether samples are copies of training pictures: nearer to one than any test picture is.
 
     Test pictures cannot be copies, so the nearest of them shows how alike two writers can be.
@@ -72,6 +68,10 @@ def say_memory(drawn: Tensor, data: Data) -> None:
     print(f"nearest training picture {255 * ours.median():.1f} grey levels away in the median, "
           f"{255 * ours.min():.1f} at least; of test digits {255 * theirs.median():.1f} and "
           f"{255 * theirs.min():.1f}; {copies} copies among {len(ours)}")
+    return {"copies": copies, "nearest": 255 * ours.min().item(),
+            "nearest_median": 255 * ours.median().item(),
+            "test_nearest": 255 * theirs.min().item(),
+            "test_nearest_median": 255 * theirs.median().item()}
 
 
 def data_of(painter: Painter, args: argparse.Namespace) -> Data:
@@ -111,8 +111,9 @@ def main(argv: list[str] | None = None) -> int:
     seconds = time.monotonic() - started
     print(f"{how.sampler}, {how.steps} steps, guidance {how.guidance:g}: {args.count:,} digits "
           f"in {seconds:.1f} s; pixels from {drawn.min():.2f} to {drawn.max():.2f}")
-    say_quality(open_judge(), drawn, labels, data)
-    say_memory(drawn, data)
+    found = say_quality(open_judge(), drawn, labels, data)
+    console.write_results(args.out, "evaluate.py", args, seconds=seconds, **found,
+                          **say_memory(drawn, data))
     return 0
 
 

@@ -72,10 +72,6 @@ class Run:
         args.out_dir.mkdir(parents=True, exist_ok=True)
         self.metrics = checkpoint.Metrics(args.out_dir / "metrics.csv", COLUMNS,
                                           self.step if saved else None)
-        if not saved:                                               # two runs never mix
-            for path in (args.out_dir / "best.pt", args.out_dir / "checkpoint.pt",
-                         *(args.out_dir / "progress").glob("step_*.png")):
-                path.unlink(missing_ok=True)
 
     def _restore(self, saved: dict) -> None:
         path = self.args.resume

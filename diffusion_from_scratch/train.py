@@ -62,9 +62,11 @@ def report(run: Run) -> None:
     pictures.save_tiles(run.sheet(SAMPLES, steps), 10, out / "samples.png")
     pictures.draw_curves(run.metrics.path, out / "loss.png")
     pictures.draw_progress(out / "progress", out / "progress.png")
+    console.write_results(out, "train.py", run.args, steps=run.step, validation_loss=run.best,
+                          best_step=best["best_step"], seconds=run.seconds)
     print(f"validation loss {run.best:.4f}, with the weights of step {best['best_step']}")
     print("wrote best.pt, checkpoint.pt, loss.png, metrics.csv, progress, progress.png, "
-          "samples.png")
+          "results.json, samples.png")
     guidance = "--guidance 1 " if run.config["classes"] else ""
     print(f"next: python inference.py --checkpoint {console.to_type(path)} --count 40 "
           f"{guidance}--gif")

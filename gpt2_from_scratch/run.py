@@ -116,8 +116,6 @@ class Run:
             out.mkdir(parents=True, exist_ok=True)
             self.metrics = checkpoint.Metrics(out / "metrics.csv", COLUMNS,
                                               self.step if saved else None)
-            for name in () if saved else ("best.pt", "checkpoint.pt"):    # two runs never mix
-                (out / name).unlink(missing_ok=True)
             if not kept:
                 store(parts[0], paths[0])
                 store(parts[0][-1:] + parts[1], paths[1])

@@ -70,7 +70,11 @@ def report(run: Run, counted: dict[str, float]) -> None:
           f"{loss.bits:.4f} bits a character, with the weights of step {best['best_step']}")
     better = [name for name, nats in counted.items() if nats < loss.character]
     print(f"counting is better: {', '.join(better)}" if better else "no counting is as good")
-    print("wrote best.pt, checkpoint.pt, loss.png, metrics.csv, training.npy, validation.npy")
+    console.write_results(path.parent, "train.py", run.args, steps=run.step, counting=counted,
+                          best_step=best["best_step"], **loss._asdict(),
+                          seconds=run.seconds)
+    print("wrote best.pt, checkpoint.pt, loss.png, metrics.csv, results.json, training.npy, "
+          "validation.npy")
     print(f"next: python inference.py --checkpoint {console.to_type(path)} "
           "--prompt \"YOUR TEXT\"")
 

@@ -58,6 +58,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
                         default=list(WITHOUT), help="rows of the table (default: all)")
     parser.add_argument("--quick", action="store_true",
                         help="a smoke run: one epoch and the first seed")
+    parser.add_argument("--out", metavar="DIR", type=Path,
+                        default=Path(__file__).with_name("runs"),
+                        help="where results.json goes (default: runs/ in this folder)")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     args = parser.parse_args(argv)
     if args.quick:
@@ -84,9 +87,10 @@ def main(argv: list[str] | None = None) -> int:
     pictures = len(data.train.labels)
     print("| without | test error (%), each seed | mean | standard deviation |")
     print("|---|---|---|---|", flush=True)
+    table = {}
     with console.Stop() as stop:
         for name in args.only:
-            errors = []
+            errors = table[name] = []
             for seed in args.seeds:
                 mine = settings(name, args, pictures, seed)
                 if name != "nothing" and mine == settings("nothing", args, pictures, seed):
@@ -97,6 +101,7 @@ def main(argv: list[str] | None = None) -> int:
                 errors.append(evaluate(run.model, data.test, run.config)[1])
             print(row(name, errors) if errors else f"| {name} | not used here | - | - |",
                   flush=True)
+    console.write_results(args.out, "ablation.py", args, test_error=table)
     return 0
 
 

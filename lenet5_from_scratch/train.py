@@ -48,8 +48,7 @@ def batches_of(order: Tensor, size: int) -> tuple[Tensor, ...]:
 @torch.no_grad()
 def evaluate(model: nn.Module, part: Part, config: dict) -> tuple[float, float, Tensor]:
     """Mean loss in nats, error rate from 0 to 1, and the logits (N, K), on the CPU."""
-    device = next(model.parameters()).device
-    training = model.training
+    device, training = next(model.parameters()).device, model.training
     model.eval()
     logits = torch.cat([model(to_input(images.to(device), config["mean"], config["std"])).cpu()
                         for images in part.images.split(1000)])
@@ -94,8 +93,6 @@ class Run:
         args.out_dir.mkdir(parents=True, exist_ok=True)
         self.metrics = checkpoint.Metrics(args.out_dir / "metrics.csv", COLUMNS,
                                           self.step if saved else None)
-        for name in () if saved else ("best.pt", "checkpoint.pt"):  # two runs never mix
-            (args.out_dir / name).unlink(missing_ok=True)
 
     @property
     def done(self) -> bool:
@@ -105,6 +102,7 @@ class Run:
 
     def save(self, name: str) -> None:
         """Write everything that the run needs to go on, whole or not at all."""
+        self.seconds = time.monotonic() - self.started
         typed = {key: str(value.resolve()) if isinstance(value, Path) else value
                  for key, value in vars(self.args).items() if key not in ("resume", "debug")}
         checkpoint.save(self.args.out_dir / name, {
@@ -112,7 +110,7 @@ class Run:
             "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
             "rng": checkpoint.rng_state(), "step": self.step, "epoch": self.epoch,
             "batch": self.batch, "loss_sum": self.loss_sum, "best": self.best,
-            "best_epoch": self.best_epoch, "seconds": time.monotonic() - self.started,
+            "best_epoch": self.best_epoch, "seconds": self.seconds,
         })
 
     def set_rate(self) -> float:
@@ -193,19 +191,21 @@ def report(run: Run, data: Data) -> None:
     """Draw the pictures and use the test set, once, on the weights that validated best."""
     out = run.args.out_dir
     best = restore_best(run)
-    detector = measure(run.model, run.config, data.validation)
-    best["config"]["detector"] = run.config["detector"] = detector
+    best["config"]["detector"] = detector = measure(run.model, run.config, data.validation)
     checkpoint.save(out / "best.pt", best)
     _, error, logits = evaluate(run.model, data.test, run.config)
     pictures.draw_curves(run.metrics.path, out / "loss.png")
     pictures.draw_mistakes(data.test, logits, data.classes, out / "mistakes.png")
     pictures.draw_confusion(data.test.labels, logits, data.classes, out / "confusion.png")
+    console.write_results(out, "train.py", run.args, steps=run.step, best_epoch=best["epoch"],
+                          test_error=error, seconds=run.seconds, **detector)
     print(f"test error {error:.2%} on {len(data.test.labels):,} pictures, with the weights of "
           f"epoch {best['epoch']}")
     print("doubts: " + ", ".join(
         f"AUROC {detector[name]:.3f} against {name}, {detector[f'{name}_warned']:.0%} warned of"
         for name in ("letters", "blanks")))
-    print("wrote best.pt, checkpoint.pt, confusion.png, loss.png, metrics.csv, mistakes.png")
+    print("wrote best.pt, checkpoint.pt, confusion.png, loss.png, metrics.csv, mistakes.png, "
+          "results.json")
     where = console.to_type(out / "best.pt")
     print(f"next: python inference.py --checkpoint {where} --image YOUR_PICTURE")
 

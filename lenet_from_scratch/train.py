@@ -97,11 +97,10 @@ class Run:
         args.out_dir.mkdir(parents=True, exist_ok=True)
         self.metrics = checkpoint.Metrics(args.out_dir / "metrics.csv", COLUMNS,
                                           self.step if saved else None)
-        for name in () if saved else ("best.pt", "checkpoint.pt"):  # two runs never mix
-            (args.out_dir / name).unlink(missing_ok=True)
 
     def save(self, name: str) -> None:
         """Write everything that the run needs to go on, whole or not at all."""
+        self.seconds = time.monotonic() - self.started
         options = {key: str(value.resolve()) if isinstance(value, Path) else value
                    for key, value in vars(self.args).items() if key not in ("resume", "debug")}
         checkpoint.save(self.args.out_dir / name, {
@@ -110,7 +109,7 @@ class Run:
             "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
             "rng": checkpoint.rng_state(), "step": self.step, "epoch": self.epoch,
             "batch": self.batch, "loss_sum": self.loss_sum, "best": self.best,
-            "seconds": time.monotonic() - self.started,
+            "seconds": self.seconds,
         })
 
     def set_rate(self) -> float:
@@ -175,9 +174,12 @@ def report(run: Run, data: Data) -> None:
     visualize.draw_curves(run.metrics.path, out / "loss.png")
     visualize.draw_mistakes(data.test, probabilities, data.classes, out / "mistakes.png")
     visualize.draw_filters(run.model, out / "filters.png")
+    console.write_results(out, "train.py", run.args, steps=run.step, best_epoch=best["epoch"],
+                          test_error=error, seconds=run.seconds)
     print(f"test error {error:.2%} on {len(data.test.labels):,} pictures, with the weights of "
           f"epoch {best['epoch']} (paper: 0.95% on MNIST)")
-    print("wrote best.pt, checkpoint.pt, filters.png, loss.png, metrics.csv, mistakes.png")
+    print("wrote best.pt, checkpoint.pt, filters.png, loss.png, metrics.csv, mistakes.png, "
+          "results.json")
     print(f"next: python inference.py --checkpoint {console.to_type(best_path)} --image "
           "YOUR_PICTURE")
 

@@ -10,7 +10,7 @@
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import console
 import devices
@@ -26,30 +26,34 @@ PICTURES = 500       # real ones that the reader and the autoencoder are tried o
 NAMES = ("colour", "shape", "both", "relation", "everything")
 
 
-def line(name: str, count: int, right: dict[str, float]) -> str:
-    """A row of the table; the interval is that of everything, with 95 %."""
-    low, high = interval(right["everything"], count)
-    return (f"{name:30} {count:5} " + " ".join(f"{right[key]:9.1%}" for key in NAMES)
-            + f"  {low:6.1%} to {high:.1%}")
+def rows(count: int, found: Iterable[tuple[str, dict[str, float]]]) -> dict[str, dict]:
+    """Print rows of the table as they are found; the interval is of everything, with 95 %."""
+    said = {}
+    for name, right in found:
+        low, high = interval(right["everything"], count)
+        print(f"{name:30} {count:5} " + " ".join(f"{right[key]:9.1%}" for key in NAMES)
+              + f"  {low:6.1%} to {high:.1%}", flush=True)
+        said[name] = right
+    return said
 
 
-def say_reader(scenes: Sequence[Scene], drawn: Sequence, seen: Autoencoder) -> None:
+def read_again(scenes: Sequence[Scene], drawn: Sequence,
+               seen: Autoencoder) -> Iterator[tuple[str, dict[str, float]]]:
     """What the reader finds where the answer is known."""
-    count, shifted = len(scenes), [*scenes[1:], scenes[0]]
-    print(line("real pictures", count, shares(drawn, scenes)))
-    print(line("real, captions shuffled", count, shares(drawn, shifted)))
-    print(line("real, through the autoencoder", count, shares(seen.pictures.numpy(), scenes)))
+    shifted = [*scenes[1:], scenes[0]]
+    yield "real pictures", shares(drawn, scenes)
+    yield "real, captions shuffled", shares(drawn, shifted)
+    yield "real, through the autoencoder", shares(seen.pictures.numpy(), scenes)
 
 
-def say_drawn(painter: Painter, args: argparse.Namespace, how: dict) -> None:
-    """The table of what was drawn for prompts."""
-    for name, kind, silent in (("as asked", "trained", False), ("without a prompt", "trained",
-                                                                True),
+def read_drawn(painter: Painter, args: argparse.Namespace,
+               how: dict) -> Iterator[tuple[str, dict[str, float]]]:
+    """What it finds in what was drawn for prompts."""
+    for name, kind, silent in (("as asked", "trained", False),
+                               ("without a prompt", "trained", True),
                                ("held-out pairs", "held-out", False),
                                ("two things, related", "two", False)):
-        asked = prompts(kind, args.count)
-        right = adherence(painter, asked, args.seed, silent, **how)
-        print(line(name, args.count, right), flush=True)
+        yield name, adherence(painter, prompts(kind, args.count), args.seed, silent, **how)
 
 
 def open_painter(args: argparse.Namespace) -> Painter:
@@ -79,8 +83,8 @@ def main(argv: list[str] | None = None) -> int:
     seen = autoencoder(painter, images)
     print(f"{'':30} {'count':>5} " + " ".join(f"{name:>9}" for name in NAMES)
           + "  with 95 %")
-    say_reader(scenes, images.numpy(), seen)
-    say_drawn(painter, args, how)
+    table = {**rows(PICTURES, read_again(scenes, images.numpy(), seen)),
+             **rows(args.count, read_drawn(painter, args, how))}
     print(f"autoencoder on {PICTURES} unseen pictures: PSNR {seen.decibels:.2f} dB, deviation "
           f"of latents {seen.deviation:.3f}")
     hit, chance = pointing(painter, args.count, args.seed, **how)
@@ -89,8 +93,12 @@ def main(argv: list[str] | None = None) -> int:
     found = inpainting(painter, args.count, args.seed, **how)
     print(f"filled holes: colour {found.colour:.1%}, both {found.both:.1%}; kept latents "
           f"differ by {found.latents:g}, kept pixels by {found.levels:.2f} levels in the mean")
-    print(f"{args.sampler}, {args.steps} steps, guidance {args.guidance:g}, "
-          f"{time.monotonic() - started:.0f} s")
+    seconds = time.monotonic() - started
+    print(f"{args.sampler}, {args.steps} steps, guidance {args.guidance:g}, {seconds:.0f} s")
+    console.write_results(args.out, "evaluate.py", args, right=table, psnr=seen.decibels,
+                          deviation=seen.deviation, pointing=hit, pointing_anywhere=chance,
+                          filled_colour=found.colour, filled_both=found.both,
+                          kept_levels=found.levels, seconds=seconds)
     return 0
 
 

@@ -77,10 +77,6 @@ class Run:
         out.mkdir(parents=True, exist_ok=True)
         self.metrics = checkpoint.Metrics(out / "metrics.csv", COLUMNS,
                                           self.step if resumed else None)
-        if not resumed:                                             # two runs never mix
-            for path in (out / "best.pt", out / "checkpoint.pt",
-                         *(out / "progress").glob("step_*.png")):
-                path.unlink(missing_ok=True)
 
     # ------------------------------------------------------------ stages
 

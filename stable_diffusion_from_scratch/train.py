@@ -88,8 +88,11 @@ def report(run: Run) -> None:
     checkpoint.restore(run.judged, best.get("ema", best["model"]), path)
     run.validation.draw(run.judged, run.stage, out / "samples.png")
     curves.draw_curves(run.metrics.path, out / "loss.png")
+    console.write_results(out, "train.py", run.args, steps=run.step, validation_loss=run.best,
+                          best_step=best["best_step"], seconds=run.seconds)
     print(f"validation loss {run.best:.5f}, with the weights of step {best['best_step']}")
-    print("wrote best.pt, checkpoint.pt, loss.png, metrics.csv, progress, samples.png")
+    print("wrote best.pt, checkpoint.pt, loss.png, metrics.csv, progress, results.json, "
+          "samples.png")
     where = console.to_type(path)
     if run.stage == "vae":
         print(f"next: python train.py --stage diffusion --weights {where} --out-dir DIR")

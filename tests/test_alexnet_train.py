@@ -307,8 +307,8 @@ def test_a_run_is_the_loop_written_out(few: Data, tmp_path: Path) -> None:
     The loop takes over the run's weights after each epoch, once they have been compared: in 32
     bits a rounding may turn a unit off, and grows from there.
     """
-    flags = ("--dropout", 0.3, "--lr", 0.02, "--weight-decay", 0.1, "--colour", 0.3, "--seed", 3,
-             "--classes", 3)
+    flags = ("--dropout", 0.3, "--lr", 0.02, "--weight-decay", 0.1, "--colour", 0.3,
+             "--classes", 3, "--seed", 3)
     assert train(tmp_path / "1", *flags, "--epochs", 1) == 0
     assert train(tmp_path, *flags, "--epochs", 2) == 0
     after = saved(tmp_path / "1")["model"], saved(tmp_path)["model"]

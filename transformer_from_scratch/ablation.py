@@ -49,7 +49,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     table.add_argument("--sizes", action="store_true",
                        help="instead: accuracy by layers and heads, drawn")
     add("--out", metavar="DIR", type=Path, default=Path(__file__).with_name("runs"),
-        help="where the picture of --sizes goes (default: runs/ in this folder)")
+        help="where results.json and sizes.png go (default: runs/ in this folder)")
     add("--quick", action="store_true", help="a smoke run: one epoch, the first seed")
     add("--debug", action="store_true", help="show the traceback of an error")
     args = parser.parse_args(argv)
@@ -85,12 +85,15 @@ def columns(values: list[float]) -> str:
     return f"{each} | {statistics.mean(values):.1f} | {deviation}"
 
 
-def print_linear(data: Data) -> None:
-    """The rows of the models that count sequences of words."""
+def print_linear(data: Data) -> dict[str, list[float]]:
+    """The rows of the models that count sequences of words, and their accuracies in percent."""
+    found = {}
     for name, answers in measures.linear_answers(data).items():
         right = 100 * (answers == data.test.labels).double().mean().item()
         print(f"| {name} on one to three words in a row | {right:.1f} | {right:.1f} | - |",
               flush=True)
+        found[name] = [right]
+    return found
 
 
 @console.one_line_errors
@@ -104,19 +107,20 @@ def main(argv: list[str] | None = None) -> int:
     rows = rows if args.sizes else {name: WITHOUT[name] for name in args.only}
     print(f"| {'size' if args.sizes else 'without'} | test accuracy (%), each seed | mean | "
           "standard deviation |\n|---|---|---|---|", flush=True)
-    found = []
+    found = {}
     with console.Stop() as stop:
         try:
             for name, flags in rows.items():
-                found.append(accuracies(flags, args, data, stop))
-                print(f"| {name} | {columns(found[-1])} |", flush=True)
+                found[name] = accuracies(flags, args, data, stop)
+                print(f"| {name} | {columns(found[name])} |", flush=True)
         except Stopped:
             return stop.exit_code
     if args.sizes:
-        pictures.draw_sizes(dict(zip(GRID, found)), args.out / "sizes.png")
+        pictures.draw_sizes(dict(zip(GRID, found.values())), args.out / "sizes.png")
         console.say(f"wrote {console.from_here(args.out / 'sizes.png')}")
     else:
-        print_linear(data)
+        found |= print_linear(data)
+    console.write_results(args.out, "ablation.py", args, test_accuracy=found)
     return 0
 
 

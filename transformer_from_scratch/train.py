@@ -63,8 +63,7 @@ def configure(args: argparse.Namespace, data: Data) -> dict:
 class Run:
     """A training run: the model, where it stands, and the files it leaves behind."""
 
-    PROGRESS = ("step", "epoch", "batch", "loss_sum", "best", "best_epoch",
-                "seconds")         # what a checkpoint keeps of it
+    PROGRESS = ("step", "epoch", "batch", "loss_sum", "best", "best_epoch", "seconds")  # kept
 
     def __init__(self, args: argparse.Namespace, data: Data, device: torch.device,
                  saved: dict | None = None) -> None:
@@ -94,8 +93,6 @@ class Run:
         args.out_dir.mkdir(parents=True, exist_ok=True)
         self.metrics = checkpoint.Metrics(args.out_dir / "metrics.csv", COLUMNS,
                                           self.step if saved else None)
-        for name in () if saved else ("best.pt", "checkpoint.pt"):  # two runs never mix
-            (args.out_dir / name).unlink(missing_ok=True)
 
     @property
     def done(self) -> bool:
@@ -203,11 +200,15 @@ def report(run: Run, data: Data) -> None:
     print(f"test accuracy {measures.accuracy(answers, labels)} on {len(labels):,} texts, with "
           f"the weights of epoch {best['epoch']}")
     peers = measures.linear_answers(data)
+    rights = {name: (each == labels).double().mean().item()
+              for name, each in {"this network": answers, **peers}.items()}
+    console.write_results(out, "train.py", run.args, epochs=run.epoch, best_epoch=best["epoch"],
+                          test_accuracy=rights, seconds=run.seconds)
     for name, theirs in peers.items():
         print(f"one to three words in a row, {name}: {measures.accuracy(theirs, labels)}")
     if (lead := max((theirs == labels).sum() for theirs in peers.values()) - table.trace()) > 0:
         print(f"a linear model is right on {lead} texts more")
-    print("wrote best.pt, checkpoint.pt, confusion.png, loss.png, metrics.csv")
+    print("wrote best.pt, checkpoint.pt, confusion.png, loss.png, metrics.csv, results.json")
     where = console.to_type(out / "best.pt")
     print(f"next: python inference.py --checkpoint {where} --text \"YOUR TEXT\"")
 

@@ -26,6 +26,7 @@ from torch import nn
 from console import Refusal, from_here, one_line_errors, say
 
 VERSION = 1  # of the layout below; raise it when old files can no longer be read
+OF_A_RUN = ("best.pt", "checkpoint.pt", "results.json", "progress/*.png")
 
 
 def digest(contents: object) -> str:
@@ -190,8 +191,9 @@ class Metrics:
     """metrics.csv: one row at a time, each on disk at once; `seconds` is the last column.
 
     A resumed run first drops the rows that lie beyond its checkpoint, so that the file
-    equals the one of a run that was never interrupted, apart from the seconds. While a run has
-    it open, other processes are refused: two runs never mix.
+    equals the one of a run that was never interrupted, apart from the seconds. A new run
+    removes what an older one has left beside it, and while a run has it open, other processes
+    are refused: two runs never mix.
     """
 
     def __init__(self, path: Path, columns: list[str], resume_step: int | None = None) -> None:
@@ -212,6 +214,9 @@ class Metrics:
         self.file = path.open("a", newline="", encoding="utf-8")
         weakref.finalize(self, self.file.close)
         _claim(self.file)
+        for name in OF_A_RUN if resume_step is None else ():
+            for old in path.parent.glob(name):
+                old.unlink()
 
     def add(self, **row: float) -> None:
         """Append one row and hand it to the operating system."""

@@ -115,7 +115,10 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{name:12} {each.cost:7.2f} {each.reconstruction:7.2f} {each.kl:6.2f} "
               f"{each.active:7}", flush=True)
     pictures.draw_collapse(found, args.out / "collapse.png")
-    print(f"wrote collapse.png to {console.from_here(args.out)}")
+    console.write_results(args.out, "collapse.py", args, runs={
+        name: {"cost": cost, "kl": units.sum().item(), "active": active}
+        for name, (units, cost, active) in found.items()})
+    print(f"wrote collapse.png and results.json to {console.from_here(args.out)}")
     return 0
 
 

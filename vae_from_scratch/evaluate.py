@@ -28,19 +28,23 @@ INVENTED = 2_000     # samples that are compared with the training pictures
 REDRAWN = 500        # training pictures that show how near a copy would come
 
 
-def say_bound(model: VAE, x: Tensor, train: Tensor) -> None:
+def say_bound(model: VAE, x: Tensor, train: Tensor) -> dict:
     """The bound and its parts, units in use, sharpness beside PCA; pictures (N, C, H, W)."""
-    found = evaluate(model, x)
+    found, linear = evaluate(model, x), pca_psnr(train, x, model.latents)
     print(f"-ELBO                 {found.cost:.2f} nats an image (reconstruction "
           f"{found.reconstruction:.2f}, KL {found.kl:.2f})")
     print(f"active units          {found.active} of {model.latents}")
+    numbers = {"cost": found.cost, "kl": found.kl, "active": found.active, "psnr": found.psnr,
+               "pca_psnr": linear}
     if model.likelihood == "gaussian":
-        print(f"σ of a pixel          {sigma_of(model):.4f}")
+        numbers["sigma"] = sigma_of(model)
+        print(f"σ of a pixel          {numbers['sigma']:.4f}")
     print(f"PSNR                  {found.psnr:.2f} dB; PCA with {model.latents} components "
-          f"{pca_psnr(train, x, model.latents):.2f} dB")
+          f"{linear:.2f} dB")
+    return numbers
 
 
-def say_likelihood(model: VAE, x: Tensor, count: int, seed: int) -> None:
+def say_likelihood(model: VAE, x: Tensor, count: int, seed: int) -> dict:
     """log p(x) of pictures (N, C, H, W) by importance sampling, with its standard error."""
     generator = torch.Generator().manual_seed(seed)
     device = model.variance.device
@@ -49,17 +53,20 @@ def say_likelihood(model: VAE, x: Tensor, count: int, seed: int) -> None:
     error = values.std(unbiased=len(values) > 1).item() / len(values) ** 0.5
     print(f"log p(x)              {values.mean():.2f} ± {error:.2f} nats, {count} samples for "
           f"each of {len(values):,} pictures")
+    return {"log_likelihood": values.mean().item(), "standard_error": error}
 
 
-def say_probes(attributes: Attributes, z: Tensor, known: dict[str, Tensor]) -> None:
+def say_probes(attributes: Attributes, z: Tensor, known: dict[str, Tensor]) -> dict:
     """How well a linear model reads attributes off the codes of unseen pictures (N, L)."""
     rights = {name: (attributes.read(name, z) == known[name]).double().mean().item()
               for name in attributes.values}
-    print(f"linear probe          {sum(rights.values()) / len(rights):.1%} ("
+    found = {"probe": sum(rights.values()) / len(rights), "probes": rights}
+    print(f"linear probe          {found['probe']:.1%} ("
           + ", ".join(f"{name} {right:.1%}" for name, right in rights.items()) + ")")
     if "turn" in known:
-        r2 = hue_r2(attributes.codes, attributes.known["turn"], z, known["turn"])
-        print(f"hue, circular R²      {r2:.3f}")
+        found["hue_r2"] = hue_r2(attributes.codes, attributes.known["turn"], z, known["turn"])
+        print(f"hue, circular R²      {found['hue_r2']:.3f}")
+    return found
 
 
 def arithmetic(model: VAE, attributes: Attributes, judge: Judge,
@@ -85,7 +92,7 @@ def arithmetic(model: VAE, attributes: Attributes, judge: Judge,
     return found
 
 
-def say_arithmetic(model: VAE, attributes: Attributes, data: Data, z: Tensor) -> None:
+def say_arithmetic(model: VAE, attributes: Attributes, data: Data, z: Tensor) -> dict:
     """Train a judge of creatures, test it, and let it look at changed ones; z is (N, L)."""
     judge = train_judge(data.train)
     wrong = changes(data.test.known, judge.judge(to_input(data.test.images)))
@@ -97,9 +104,11 @@ def say_arithmetic(model: VAE, attributes: Attributes, data: Data, z: Tensor) ->
         print(f"  {name:19} {right:.1%} become it, {else_:.1%} of what else there is changes")
     rights, others = (sum(column) / len(found) for column in zip(*found.values()))
     print(f"attribute arithmetic  {rights:.1%} succeed, {others:.1%} collateral changes")
+    return {"judge": 1 - worst, "succeeds": rights, "collateral": others,
+            "succeeds_each": {name: right for name, (right, _) in found.items()}}
 
 
-def say_memory(model: VAE, train: Tensor, seed: int) -> None:
+def say_memory(model: VAE, train: Tensor, seed: int) -> dict:
     """Whether samples are copies of training pictures (N, C, H, W).
 
     No decoder redraws to the last grey level what it knows by heart, so a copy is a sample
@@ -108,10 +117,13 @@ def say_memory(model: VAE, train: Tensor, seed: int) -> None:
     again = model(train[:REDRAWN].to(model.variance.device)).cpu()
     copy = nearest(again, train)[1].median()                           # ()
     distances = nearest(samples(model, INVENTED, seed), train)[1]      # (I,)
-    print(f"memorisation          {int((distances <= copy).sum())} copies among {INVENTED:,} "
+    copies = int((distances <= copy).sum())
+    print(f"memorisation          {copies} copies among {INVENTED:,} "
           f"samples; the nearest training picture is {255 * distances.min():.1f} grey levels "
           f"away at least, {255 * distances.median():.1f} in the median, and what comes back "
           f"of one {255 * copy:.1f}")
+    return {"copies": copies, "nearest": 255 * distances.min().item(),
+            "redrawn": 255 * copy.item()}
 
 
 @console.one_line_errors
@@ -132,15 +144,16 @@ def main(argv: list[str] | None = None) -> int:
     data = data._replace(test=data.test.some(slice(args.count)))
     x, train = inputs_of(data.test, config), inputs_of(data.train, config)
     print(f"{data.name}: {len(x):,} test pictures")
-    say_bound(model, x, train)
+    found = say_bound(model, x, train)
     if args.samples:
-        say_likelihood(model, x, args.samples, args.seed)
+        found |= say_likelihood(model, x, args.samples, args.seed)
     if data.values:
         attributes, z = Attributes(model, data, config), encode(model, x)
-        say_probes(attributes, z, data.test.known)
+        found |= say_probes(attributes, z, data.test.known)
         if "turn" in data.test.known:
-            say_arithmetic(model, attributes, data, z)
-    say_memory(model, train, args.seed)
+            found |= say_arithmetic(model, attributes, data, z)
+    found |= say_memory(model, train, args.seed)
+    console.write_results(args.out, "evaluate.py", args, **found)
     return 0
 
 

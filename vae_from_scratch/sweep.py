@@ -79,7 +79,8 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{beta:6g} {found.reconstruction:9.2f} {found.kl:7.2f} {found.cost:9.2f} "
                   f"{found.active:7} {found.psnr:7.2f}", flush=True)
     pictures.draw_rate_distortion(rows, args.out / "rate_distortion.png")
-    print(f"wrote rate_distortion.png to {console.from_here(args.out)}")
+    console.write_results(args.out, "sweep.py", args, rows=rows)
+    print(f"wrote rate_distortion.png and results.json to {console.from_here(args.out)}")
     return 0
 
 

@@ -74,9 +74,6 @@ class Run:
         args.out_dir.mkdir(parents=True, exist_ok=True)
         self.metrics = checkpoint.Metrics(args.out_dir / "metrics.csv", COLUMNS,
                                           self.step if saved else None)
-        old = () if saved else ("best.pt", "checkpoint.pt", "progress/epoch_*.png")
-        for path in (path for name in old for path in args.out_dir.glob(name)):
-            path.unlink()                                           # two runs never mix
 
     def save(self, name: str) -> None:
         """Write everything that the run needs to go on, whole or not at all."""
@@ -175,12 +172,15 @@ def report(run: Run, data: Data) -> None:
     pictures.draw_reconstructions(run.model, x[:24], out / "reconstructions.png")
     pictures.draw_samples(run.model, run.args.seed, out / "samples.png")
     linear = pca_psnr(inputs_of(data.train, run.config), x, latents)
+    console.write_results(out, "train.py", run.args, epochs=run.epoch, best_epoch=best["epoch"],
+                          cost=found.cost, kl=found.kl, active=found.active, psnr=found.psnr,
+                          pca_psnr=linear, seconds=run.seconds)
     print(f"test: -ELBO {found.cost:.2f} nats an image (reconstruction "
           f"{found.reconstruction:.2f}, KL {found.kl:.2f}), {found.active} of {latents} "
           f"latents active, on {len(x):,} pictures, with the weights of epoch {best['epoch']}")
     print(f"PSNR {found.psnr:.2f} dB; PCA with {latents} components {linear:.2f} dB")
     print("wrote best.pt, checkpoint.pt, loss.png, metrics.csv, progress, reconstructions.png, "
-          "samples.png")
+          "results.json, samples.png")
     where = console.to_type(out / "best.pt")
     print(f"next: python inference.py --checkpoint {where} --sample 64")
 

@@ -90,14 +90,17 @@ def against_micrograd() -> timing.Pair:
     return timing.Pair("a step on 100 moons", "micrograd", our_step, their_step, (100, 1))
 
 
-def solve_xor() -> None:
-    """A hundred seeds for each activation, with the settings of demo.py."""
+def solve_xor() -> dict[str, int]:
+    """How many of a hundred seeds solve it for each activation, with demo.py's settings."""
+    solved = {}
     for activation in backprop.model.ACTIVATIONS:
         start = time.perf_counter()
         attempts = [backprop.demo.solve_xor(activation, seed) for seed in range(100)]
         seconds = (time.perf_counter() - start) / 100
-        print(f"XOR, {activation}: {sum(attempt.solved for attempt in attempts)} of 100 seeds, "
-              f"{seconds:.3f} s a seed", flush=True)
+        solved[activation] = sum(attempt.solved for attempt in attempts)
+        print(f"XOR, {activation}: {solved[activation]} of 100 seeds, {seconds:.3f} s a seed",
+              flush=True)
+    return solved
 
 
 def our_scores(seeds: range, *flags: str) -> list[float]:
@@ -115,8 +118,8 @@ def our_scores(seeds: range, *flags: str) -> list[float]:
     return scores
 
 
-def diabetes_against_sklearn(seeds: range) -> None:
-    """R² of the last weights, 10-16-1, the same optimizer, batches, epochs and penalty.
+def diabetes_against_sklearn(seeds: range) -> tuple[float, float]:
+    """R² of the last weights, 10-16-1, the same optimizer, batches, epochs and penalty: means.
 
     The peer takes half the squared error, and divides its penalty by the samples of a batch.
     """
@@ -140,6 +143,7 @@ def diabetes_against_sklearn(seeds: range) -> None:
         theirs.append(peer.fit(train.x, train.y[:, 0]).score(test.x, test.y[:, 0]))
     print(f"diabetes, {len(seeds)} seeds, constant rate, last weights: R² {np.mean(ours):.4f}, "
           f"MLPRegressor {np.mean(theirs):.4f}", flush=True)
+    return float(np.mean(ours)), float(np.mean(theirs))
 
 
 def digits_of_sklearn(seeds: range) -> float:
@@ -170,17 +174,18 @@ def pairs(data_dir: Path, quick: bool) -> Iterator[timing.Pair]:
     yield against_micrograd()
 
 
-def quality(data_dir: Path) -> None:
-    """Print how well all of it learns."""
-    solve_xor()
-    diabetes_against_sklearn(range(20))
+def quality(data_dir: Path) -> dict[str, object]:
+    """Print how well all of it learns; what `tests/results.py` takes from here."""
+    solved, diabetes = solve_xor(), diabetes_against_sklearn(range(20))
     ours, theirs = our_scores(range(10), "--data", "digits"), digits_of_sklearn(range(10))
     print(f"digits: mean of ten seeds {np.mean(ours):.4f}, MLPClassifier {theirs:.4f}")
     flags = "--data", "mnist", "--data-dir", str(data_dir)
     print(f"MNIST: mean of three seeds {np.mean(our_scores(range(3), *flags)):.4f}")
-    for steps in (129, 1_290):
-        print(f"MNIST: validation accuracy {accuracy_after(steps, data_dir):.4f} after {steps} "
-              "steps")
+    after = {steps: accuracy_after(steps, data_dir) for steps in (129, 1_290, 12_900)}
+    for steps, accuracy in after.items():
+        print(f"MNIST: validation accuracy {accuracy:.4f} after {steps} steps")
+    return {"xor": solved, "diabetes": diabetes[0], "diabetes_of_sklearn": diabetes[1],
+            "digits_of_sklearn": theirs, "accuracy_after": after}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -193,7 +198,7 @@ def main(argv: list[str] | None = None) -> int:
         timing.measure("backprop", lambda: pairs(data_dir, args.quick), args)
     if args.data_dir and not args.quick:
         timing.set_threads(args.threads[0])
-        quality(args.data_dir)
+        timing.add(args.json, **quality(args.data_dir))
     return 0
 
 

@@ -171,6 +171,13 @@ def write(path: Path, records: list[dict]) -> None:
     path.write_text(text + "\n", encoding="utf-8")
 
 
+def add(path: Path | None, **found: object) -> None:
+    """Add what else was found to the results that `write` has kept, if they were asked for."""
+    if path:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps({**kept, "found": found}, indent=1) + "\n", encoding="utf-8")
+
+
 def read(path: Path) -> list[dict]:
     """The results that `write` has kept."""
     return json.loads(path.read_text(encoding="utf-8"))["records"]
