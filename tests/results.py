@@ -1,6 +1,6 @@
 """The numbers in the READMEs' tables of results, from the commands that the READMEs name.
 
-    python -m tests.results lenet_from_scratch               # run its commands, keep the numbers
+    python -m tests.results lenet_from_scratch               # run its commands
     python -m tests.results lenet_from_scratch --only 1998   # those that contain a word
     python -m tests.results lenet_from_scratch --show        # the rows for the README
 
@@ -107,7 +107,7 @@ def machine() -> dict[str, object]:
 
 
 def result_of(command: str, home: Path) -> dict:
-    """Run a command in a copy of its folder; what it wrote to results.json, but the settings."""
+    """Run a command in a copy of its folder; its results.json, without the settings."""
     words = shlex.split(command)[1:]
     if words[0].startswith("tests/"):                  # a benchmark writes where it is told to
         path = home / "found.json"
@@ -178,8 +178,9 @@ def column(found: Found, command: str, name: str, seeds: range = SEEDS) -> list[
 
 def spread(values: list[float], digits: int) -> str:
     """Three columns: each value, the mean, the standard deviation; in percent already."""
-    each = ", ".join(f"{value:.{digits}f}" for value in values)
-    return f"{each} | {statistics.mean(values):.{digits}f} | {statistics.stdev(values):.{digits}f}"
+    each, *others = (", ".join(f"{value:.{digits}f}" for value in some) for some in (
+        values, [statistics.mean(values)], [statistics.stdev(values)]))
+    return " | ".join((each, *others))
 
 
 def backprop(found: Found) -> Iterator[str]:
@@ -192,8 +193,8 @@ def backprop(found: Found) -> Iterator[str]:
     yield (f"| MNIST, 784-300-100-10, seeds 0, 1, 2 | {listed(mnist, 2)}, mean "
            f"{percent(statistics.mean(mnist))}, {between(times)} a run | - |")
     yield (f"| digits, 450 of 1,797 to test, seeds 0 to 9 | {percent(min(digits), 2, '')} to "
-           f"{percent(max(digits))}, mean {percent(statistics.mean(digits))}, {between(quick)} a "
-           "run | `MLPClassifier`, its defaults, also on the 147 to validate: "
+           f"{percent(max(digits))}, mean {percent(statistics.mean(digits))}, {between(quick)} "
+           "a run | `MLPClassifier`, its defaults, also on the 147 to validate: "
            f"{percent(bench['digits_of_sklearn'])} |")
     yield (f"| diabetes, R² of the last weights, mean of 20 seeds | {bench['diabetes']:.3f} | "
            f"`MLPRegressor`, same network and recipe, {bench['diabetes_of_sklearn']:.3f} |")
@@ -216,7 +217,8 @@ def lenet(found: Found) -> Iterator[str]:
                    f"{between(column(found, command, 'seconds'))} | {paper} |")
     bench = found["python tests/benchmarks/lenet.py --data-dir ../shared/data --threads 1"]
     for steps, share in (("172", "1"), ("1,720", "10"), ("17,200", "100")):
-        yield f"| {share} % | {steps} | {percent(bench['error_after'][steps.replace(',', '')])} |"
+        error = bench["error_after"][steps.replace(",", "")]
+        yield f"| {share} % | {steps} | {percent(error)} |"
 
 
 def lenet5(found: Found) -> Iterator[str]:
@@ -243,10 +245,10 @@ def alexnet(found: Found) -> Iterator[str]:
 
 def transformer(found: Found) -> Iterator[str]:
     """Three data sets beside linear models, and what each part is good for."""
-    for name, command, count, trained in (
-            ("drawn sentences", "python train.py", 1000, "3,000"),
-            ("order of words", "python train.py --data hard", 1000, "3,000"),
-            ("AG News rows", "python train.py --data ../../shared/data/ag_news", 600, "2,880")):
+    for name, command, trained in (
+            ("drawn sentences", "python train.py", "3,000"),
+            ("order of words", "python train.py --data hard", "3,000"),
+            ("AG News rows", "python train.py --data ../../shared/data/ag_news", "2,880")):
         each = column(found, command, "test_accuracy")
         network = listed([rights["this network"] for rights in each], 1)
         linear, bayes = (percent(each[0][peer], 1)
@@ -268,7 +270,8 @@ def gpt2(found: Found) -> Iterator[str]:
             "Python's reference (3.11)", "the same", "Tiny Shakespeare")):
         run, shown = found[command], command.replace(" --data-dir ../../shared/data", "")
         counted = ", ".join(f"{run['counting'][each]:.3f}" for each in ("3-gram", "5-gram"))
-        yield (f"| {name}, `{shown}` | {run['character']:.3f} | {run['character'] / math.log(2):.3f} | {counted} | "
+        nats = run["character"]
+        yield (f"| {name}, `{shown}` | {nats:.3f} | {nats / math.log(2):.3f} | {counted} | "
                f"{clock(run['seconds'])} |")
 
 
@@ -279,15 +282,15 @@ def vae(found: Found) -> Iterator[str]:
     worst = min(first["succeeds_each"], key=first["succeeds_each"].get)
     yield (f"| PSNR, ours and PCA with as many numbers (32) | {first['psnr']:.2f} dB and "
            f"{first['pca_psnr']:.2f} dB |")
-    yield (f"| linear probe of the seven attributes, mean | {percent(first['probe'], 1)} (least: "
-           f"{least}, {percent(first['probes'][least], 1)}) |")
+    yield (f"| linear probe of the seven attributes, mean | {percent(first['probe'], 1)} "
+           f"(least: {least}, {percent(first['probes'][least], 1)}) |")
     yield f"| hue, circular R² | {first['hue_r2']:.3f} |"
     yield (f"| attribute arithmetic: succeeds, of what else there is changes | "
            f"{percent(first['succeeds'], 1)}, {percent(first['collateral'], 1)} (worst value: "
            f"{worst}, {percent(first['succeeds_each'][worst], 1)}) |")
-    yield (f"| copies of training pictures among 2,000 samples | {first['copies']}: the nearest "
-           f"is {first['nearest']:.1f} grey levels a pixel away, what comes back of a training "
-           f"picture {first['redrawn']:.1f} |")
+    yield (f"| copies of training pictures among 2,000 samples | {first['copies']}: the "
+           f"nearest is {first['nearest']:.1f} grey levels a pixel away, what comes back of a "
+           f"training picture {first['redrawn']:.1f} |")
     yield (f"| KL, active units, σ | {first['kl']:.2f} nats, {first['active']} of 32, "
            f"{first['sigma']:.4f} |")
     train = "python train.py "
