@@ -61,8 +61,8 @@ MUTANTS = [
     Mutant("A checkpoint is accepted with any digest, so changed weights go unnoticed.",
            f"{LENET}/checkpoint.py", "contents.pop(\"digest\") == digest(contents)",
            "contents.pop(\"digest\") is not None",
-           "test_lenet_checkpoint.py::"
-           "test_no_single_flipped_bit_is_accepted_with_other_values"),
+           "test_faults_checkpoints.py::"
+           "test_no_flipped_bit_is_accepted_with_other_values[lenet_from_scratch]"),
     Mutant("A photographed digit lies half a pixel off the place where MNIST has its centre.",
            f"{LENET}/prepare.py", "FIELD / 2 - mean + 0.5", "FIELD / 2 - mean",
            "test_lenet_prepare.py::test_the_centre_of_mass_comes_to_lie_at_pixel_14_14"),

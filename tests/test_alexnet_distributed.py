@@ -25,7 +25,8 @@ alexnet = load("alexnet_from_scratch")
 checkpoint, distributed, Part = alexnet.checkpoint, alexnet.distributed, alexnet.parts.Part
 Patch, Said = pytest.MonkeyPatch, pytest.CaptureFixture
 FOLDER = ROOT / "alexnet_from_scratch"
-TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2)
+TWO = (ROOT / "tests" / "two.py",)
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2)
 BATCH, EPOCHS, PICTURES, PER_EPOCH = 7, 3, 43, 7
 FLAGS = ("--width", 0.05, "--batch-size", BATCH, "--epochs", EPOCHS, "--lr", 0.03,
          "--dropout", 0)
@@ -242,7 +243,7 @@ def test_both_get_the_answers_to_all_pictures(count: int, scenes: SimpleNamespac
 @pytest.mark.slow
 def test_a_signal_to_torchrun_saves_the_run(folder: Path, tmp_path: Path) -> None:
     """And one process can go on with it."""
-    process = start(*TWO, FOLDER / "train.py", "--data", folder, *FLAGS, "--epochs", 500,
+    process = start(*TORCHRUN, FOLDER / "train.py", "--data", folder, *FLAGS, "--epochs", 500,
                     "--log-every", 1, "--out-dir", tmp_path)
     next(line for line in process.stdout if line.split()[:1] == ["1"])
     process.send_signal(signal.SIGTERM)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from support import ROOT, load, run
 
@@ -155,16 +155,6 @@ def test_a_checkpoint_is_plain_and_rebuilds_the_model(straight: Path) -> None:
     contents = torch.load(straight / "checkpoint.pt", weights_only=True)
     assert contents["folder"] == FOLDER and contents["config"]["classes"][2] == "blue"
     alexnet.model.build(contents["config"]).load_state_dict(contents["model"])
-
-
-def test_a_new_run_never_mixes_with_the_files_of_an_old_one(
-        straight: Path, tmp_path: Path) -> None:
-    for name, contents in files(straight).items():
-        (tmp_path / name).write_bytes(contents)
-    (tmp_path / "pretrained.pt").touch()
-    cut_after(2, tmp_path, "--seed", 1)
-    assert not (tmp_path / "best.pt").exists() and (tmp_path / "pretrained.pt").exists()
-    assert rows(tmp_path) == [] and saved(tmp_path)["step"] == 2
 
 
 # ---------------------------------------------------------------- once more, and going on
@@ -378,35 +368,6 @@ def test_shuffled_labels_cannot_be_generalised_and_true_ones_can(
 
 
 # ---------------------------------------------------------------- mishaps
-
-
-@pytest.mark.parametrize("what", ["loss", "gradient"])
-def test_a_value_that_is_not_finite_stops_the_run_before_the_weights_change(
-        what: str, straight: Path, tmp_path: Path, monkeypatch: Patch, capsys: Said) -> None:
-    """The sick step is the second of epoch three; the checkpoint of epoch two must survive."""
-    loss_of, batches = F.cross_entropy, alexnet.train.Run.batches
-    step, weights, runs = [], [], []
-
-    def sick(logits: Tensor, *given: object, **how: object) -> Tensor:
-        step.append(1)
-        if len(step) < 2 * PER_EPOCH + 2:
-            return loss_of(logits, *given, **how)
-        weights.append(checkpoint.digest(runs[0].model.state_dict()))
-        rootless = (logits - logits).sum().sqrt()   # 0, with an infinite slope
-        return loss_of(logits, *given, **how) + (math.nan if what == "loss" else rootless)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(F, "cross_entropy", sick)
-        patch.setattr(alexnet.train.Run, "batches",
-                      lambda run, part: runs.append(run) or batches(run, part))
-        assert train(tmp_path) == 1
-    said = capsys.readouterr().err
-    assert said.startswith(f"error: the {what} of step {len(step)} is not finite (learning ")
-    assert said.count("\n") == 1
-    assert weights == [checkpoint.digest(runs[0].model.state_dict())]
-    assert saved(tmp_path)["step"] == 2 * PER_EPOCH
-    assert resume(tmp_path) == 0
-    assert_same_run(straight, tmp_path)
 
 
 def test_half_precision_trains_on_a_cpu_when_asked_to(straight: Path, tmp_path: Path) -> None:

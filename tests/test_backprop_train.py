@@ -3,8 +3,6 @@
 import csv
 import re
 import shutil
-import signal
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +12,7 @@ import pytest
 from sklearn.neural_network import MLPRegressor
 from threadpoolctl import threadpool_limits
 
-from support import ROOT, load, start
+from support import ROOT, load
 
 backprop = load("backprop_from_scratch")
 Part = backprop.data.Part
@@ -478,46 +476,6 @@ def test_shuffled_labels_cannot_be_generalised(tmp_path: Path,
 # ---------------------------------------------------------------- numbers that are none
 
 
-@pytest.mark.parametrize("what", ["loss", "gradient"])
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_value_that_is_not_finite_stops_the_run_before_the_weights_change(
-    what: str, value: float, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture
-) -> None:
-    """The sick step is the second of epoch three; the checkpoint of epoch two must survive."""
-    loss, seen = backprop.losses.CrossEntropy, []
-    forward, backward, sick = loss.forward, loss.backward, 2 * PER_EPOCH + 2
-    loop, runs = backprop.train.train, []
-
-    def sick_forward(self, logits, labels):
-        cost = forward(self, logits, labels)
-        seen.extend([1] * (len(labels) <= 32))
-        return value if what == "loss" and len(seen) == sick else cost
-
-    def sick_backward(self):
-        grad = backward(self)
-        if what == "gradient" and len(seen) == sick:
-            grad[0, 0] = value
-        return grad
-
-    def recorded(run, *rest):
-        runs.append(run)
-        loop(run, *rest)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(backprop.train, "train", recorded)
-        patch.setattr(loss, "forward", sick_forward)
-        patch.setattr(loss, "backward", sick_backward)
-        assert train(tmp_path, *NET, "--epochs", EPOCHS) == 1
-    assert len(seen) == sick and runs[0].optimizer.steps == sick - 1
-    error = capsys.readouterr().err
-    assert f"error: the {what} of step {sick} is not finite (learning rate" in error
-    assert error.count("\n") == 1
-    assert saved(tmp_path)["step"] == 2 * PER_EPOCH
-    assert resume(tmp_path) == 0
-    assert_same_run(straight, tmp_path)
-
-
 @pytest.mark.parametrize("flags", [
     ("--data", "sine", "--optimizer", "sgd", "--lr", "10"),
     ("--data", "sine", "--optimizer", "sgd", "--lr", "1e160", "--batch-size", "1000"),
@@ -556,42 +514,6 @@ def test_a_regression_whose_validation_targets_are_all_equal_can_be_learned(
 # ---------------------------------------------------------------- signals
 
 
-def endless(out: Path):
-    """A process that trains for ever, and prints a line for every epoch."""
-    return start(TRAIN, "--data", "digits", *NET, "--epochs", 100_000_000, "--log-every", 1,
-                 "--out-dir", out)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_the_run_and_says_how_to_go_on(number: int, tmp_path: Path) -> None:
-    process = endless(tmp_path)
-    for line in process.stdout:
-        if line.split()[:1] == ["2"]:   # the second epoch is done
-            break
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 128 + number
-    assert f"--resume {tmp_path / 'checkpoint.npz'}" in errors and "Traceback" not in errors
-    found = saved(tmp_path)
-    assert found["step"] >= 2 * PER_EPOCH
-    assert f"stopped after step {found['step']}" in errors
-    assert resume(tmp_path, "--epochs", found["epoch"] + 1) == 0
-    assert len(rows(tmp_path)) == found["epoch"] + 1
-
-
-def test_a_second_interrupt_ends_at_once_and_harms_nothing(tmp_path: Path) -> None:
-    process = endless(tmp_path)
-    for line in process.stdout:
-        if line.split()[:1] == ["1"]:
-            break
-    for _ in range(3):
-        process.send_signal(signal.SIGINT)
-        time.sleep(0.001)
-    process.communicate(timeout=60)
-    assert process.returncode in (130, -signal.SIGINT)
-    assert saved(tmp_path)["step"] >= PER_EPOCH
-
-
 # ---------------------------------------------------------------- files
 
 
@@ -613,16 +535,6 @@ def test_the_last_line_says_what_to_type_next_and_where_mnist_lies(
     expected = f"next: python inference.py --checkpoint {out / 'best.npz'} --index 0"
     expected += f" --data-dir {where}" if name == "mnist" else ""
     assert capsys.readouterr().out.splitlines()[-1] == expected
-
-
-def test_a_new_run_never_mixes_with_the_files_of_an_old_one(straight: Path,
-                                                            tmp_path: Path) -> None:
-    for name in ("best.npz", "checkpoint.npz", "metrics.csv"):
-        shutil.copy(straight / name, tmp_path / name)
-    (tmp_path / "pretrained.npz").touch()
-    cut(5, tmp_path, *NET, "--seed", 1)
-    assert not (tmp_path / "best.npz").exists() and (tmp_path / "pretrained.npz").exists()
-    assert rows(tmp_path) == []
 
 
 def own_table(path: Path, count: int = 60, task: str = "classification") -> Path:
@@ -766,17 +678,6 @@ def test_an_impossible_flag_is_a_matter_of_usage_and_touches_nothing(
     printed = capsys.readouterr()
     assert end.value.code == 2 and printed.out == ""
     assert flags.split()[0].lstrip("-") in printed.err.splitlines()[-1]
-
-
-def test_an_output_folder_that_cannot_be_made_is_one_sentence(
-    tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    (tmp_path / "file").write_text("mine")
-    assert train(tmp_path / "file" / "runs", "--quick") == 1
-    errors = capsys.readouterr().err
-    assert errors.startswith("error: ") and errors.count("\n") == 1
-    assert str(tmp_path / "file") in errors
-    assert (tmp_path / "file").read_text() == "mine"
 
 
 # ---------------------------------------------------------------- what is promised

@@ -13,7 +13,7 @@ checkpoint, options, training = diffusion.checkpoint, diffusion.options, diffusi
 Patch, Said = pytest.MonkeyPatch, pytest.CaptureFixture
 FOLDER = "diffusion_from_scratch"
 FLAGS = ("--quick", "--batch-size", 7, "--steps", 6, "--log-every", 3)
-TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2)
+TWO = (ROOT / "tests" / "two.py",)
 
 
 def train(out: Path, *flags: object) -> int:

@@ -377,29 +377,3 @@ def test_dropout_is_resumed_to_the_bit(tmp_path: Path) -> None:
     cut_after(6, tmp_path / "cut", "--dropout", 0.3)
     assert resume(tmp_path / "cut") == 0
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
-
-
-@pytest.mark.parametrize("what", ["loss", "gradient"])
-def test_a_value_that_is_not_finite_stops_the_run_before_the_weights_change(
-        what: str, straight: Path, tmp_path: Path, monkeypatch: Patch, capsys: Said) -> None:
-    kind, weights, made, wanted = diffusion.diffusion.Diffusion, [], [], 7
-    losses = kind.losses
-
-    def sick(self: object, output: torch.Tensor, *given: torch.Tensor) -> torch.Tensor:
-        if output.requires_grad:
-            weights.append(digest(dict(made[0].model.named_parameters())))
-        value = losses(self, output, *given)
-        if len(weights) < wanted or not output.requires_grad:
-            return value
-        return value * math.nan if what == "loss" else value + (value - value).sqrt()
-
-    with monkeypatch.context() as patch:
-        patch.setattr(kind, "losses", sick)
-        patch.setattr(training, "train", lambda run, stop, go=training.train: made.append(
-            run) or go(run, stop))
-        assert train(tmp_path) == 1
-    assert digest(dict(made[0].model.named_parameters())) == weights[-1]
-    said = capsys.readouterr().err
-    assert said.startswith(f"error: the {what} of step {wanted} is not finite (learning rate")
-    assert saved(tmp_path)["step"] == 5 and resume(tmp_path) == 0
-    assert_same_run(straight, tmp_path)

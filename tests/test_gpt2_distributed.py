@@ -21,7 +21,8 @@ from support import ROOT, run, start
 checkpoint, distributed, training = gpt2.checkpoint, gpt2.distributed, gpt2.train
 Patch = pytest.MonkeyPatch
 HOME = ROOT / FOLDER
-TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2)
+TWO = (ROOT / "tests" / "two.py",)
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2)
 STEPS, EVERY, BATCH = 10, 4, 7
 FLAGS = ("--layers", 1, "--heads", 2, "--channels", 8, "--context", 16, "--vocabulary", 280,
          "--batch-size", BATCH, "--steps", STEPS, "--log-every", EVERY, "--dropout", 0,
@@ -218,7 +219,7 @@ def test_both_get_the_loss_on_all_tokens(count: int, scenes: SimpleNamespace) ->
 @pytest.mark.slow
 def test_a_signal_to_torchrun_saves_the_run(book: Path, tmp_path: Path) -> None:
     """And one process can go on with it."""
-    process = start(*TWO, HOME / "train.py", "--data", book, *FLAGS, "--steps", 5000,
+    process = start(*TORCHRUN, HOME / "train.py", "--data", book, *FLAGS, "--steps", 5000,
                     "--log-every", EVERY, "--out-dir", tmp_path)
     next(line for line in process.stdout if line.split()[:1] == ["4"])
     process.send_signal(signal.SIGTERM)

@@ -8,14 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gpt2_runs import (
     CONTEXT,
     EVERY,
     FLAGS,
     assert_close_weights,
-    assert_same_run,
     cut_after,
     files,
     gpt2,
@@ -264,30 +263,6 @@ def test_half_precision_and_the_compiler_leave_weights_as_they_are(
 
 
 # ---------------------------------------------------------------- faults
-
-
-@pytest.mark.parametrize("what", ["loss", "gradient"])
-def test_a_value_that_is_not_finite_stops_the_run_before_the_weights_change(
-        what: str, straight: Path, tmp_path: Path, monkeypatch: Patch, capsys: Said) -> None:
-    loss_of, step, weights, runs = measures.summed_loss, [], [], []
-
-    def sick(logits: Tensor, targets: Tensor) -> Tensor:
-        step.extend([1] if torch.is_grad_enabled() else [])
-        if not torch.is_grad_enabled() or len(step) < 2 * EVERY + 2:
-            return loss_of(logits, targets)
-        weights.append(digest(runs[0].model.state_dict()))
-        rootless = (logits - logits).sum().sqrt()   # 0, with an infinite slope
-        return loss_of(logits, targets) + (math.nan if what == "loss" else rootless)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(measures, "summed_loss", sick)
-        patch.setattr(training, "train", lambda run, stop, go=training.train: runs.append(
-            run) or go(run, stop))
-        assert train(tmp_path) == 1 and weights == [digest(runs[0].model.state_dict())]
-    said = capsys.readouterr().err
-    assert f"error: the {what} of step {len(step)} is not finite (learning rate " in said
-    assert saved(tmp_path)["step"] == 2 * EVERY and resume(tmp_path) == 0
-    assert_same_run(straight, tmp_path)
 
 
 def test_what_is_impossible_is_refused_before_any_work(

@@ -6,8 +6,6 @@ batches and a rest, with dropout and distortions on.
 
 import csv
 import functools
-import math
-import shutil
 import signal
 import tempfile
 from argparse import Namespace
@@ -372,17 +370,6 @@ def test_the_detector_in_the_best_checkpoint_was_measured_with_its_weights(quick
     assert all(0.5 < found[name] <= 1 for name in ("auroc", "letters", "blanks"))
 
 
-def test_a_new_run_never_mixes_with_the_files_of_an_old_one(
-    straight, few, tmp_path, cut_after
-):
-    for name in ("best.pt", "checkpoint.pt", "metrics.csv"):
-        shutil.copy(straight / name, tmp_path)
-    (tmp_path / "pretrained.pt").touch()
-    cut_after(2, tmp_path, *FLAGS, "--seed", 1)
-    assert not (tmp_path / "best.pt").exists() and (tmp_path / "pretrained.pt").exists()
-    assert rows(tmp_path) == []
-
-
 # ---------------------------------------------------------------- once more, and going on
 
 
@@ -663,34 +650,6 @@ def test_shuffled_labels_cannot_be_generalised(few, tmp_path, monkeypatch):
 # ---------------------------------------------------------------- mishaps
 
 
-@pytest.mark.parametrize("what", ["loss", "gradient"])
-def test_a_value_that_is_not_finite_stops_the_run_before_the_weights_change(
-    what, straight, few, tmp_path, monkeypatch, capsys
-):
-    """The sick step is the second of epoch three; the checkpoint of epoch two must survive."""
-    loss_of, seen, weights = lenet5.model.LeNet5.loss, [], []
-
-    def sick(self, logits, labels, *smoothing):
-        loss = loss_of(self, logits, labels, *smoothing)
-        seen.append(logits.requires_grad)
-        if sum(seen) == 2 * PER_EPOCH + 2 and logits.requires_grad:
-            weights.extend([self, [p.detach().clone() for p in self.parameters()]])
-            rootless = (logits - logits).sum().sqrt()   # 0, with an infinite slope
-            return loss * math.nan if what == "loss" else loss + rootless
-        return loss
-
-    monkeypatch.setattr(lenet5.model.LeNet5, "loss", sick)
-    assert train(tmp_path, *FLAGS) == 1
-    message = capsys.readouterr().err
-    assert f"the {what} of step {2 * PER_EPOCH + 2} is not finite (learning rate" in message
-    net, before = weights
-    assert all(map(torch.equal, net.parameters(), before))
-    assert lenet5.checkpoint.load(tmp_path / "checkpoint.pt")["step"] == 2 * PER_EPOCH
-    monkeypatch.setattr(lenet5.model.LeNet5, "loss", loss_of)
-    assert resume(tmp_path) == 0
-    assert_same_run(straight, tmp_path)
-
-
 @pytest.mark.parametrize("flags", [("--epochs", 0), ("--lr", -1), ("--dropout", 1),
                                    ("--smoothing", 1), ("--augment", -1), ("--patience", 0),
                                    ("--tune", 0), ("--optimizer", "adam"), ("--lr", "nan"),
@@ -701,13 +660,6 @@ def test_impossible_flags_are_refused_before_any_work(flags, straight, few):
         train(straight, *flags)
     assert left.value.code == 2
     assert {path.name: path.read_bytes() for path in straight.iterdir()} == before
-
-
-def test_an_output_folder_that_cannot_be_made_is_one_sentence(few, tmp_path, capsys):
-    (tmp_path / "file").touch()
-    assert train(tmp_path / "file" / "runs", *FLAGS) == 1
-    said = capsys.readouterr().err.splitlines()
-    assert len(said) == 1 and said[0].startswith("error: ")
 
 
 # ---------------------------------------------------------------- what is promised

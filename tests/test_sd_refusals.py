@@ -16,7 +16,7 @@ Patch, Said = pytest.MonkeyPatch, pytest.CaptureFixture
 FOLDER = "stable_diffusion_from_scratch"
 FLAGS = ("--quick", "--batch-size", 7, "--vae-batch-size", 3, "--steps", 6, "--vae-steps", 3,
          "--log-every", 3)
-TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2)
+TWO = (ROOT / "tests" / "two.py",)
 
 
 def train(out: Path, *flags: object) -> int:

@@ -1,7 +1,6 @@
 """Training the encoder on few texts: the paper's rate, resuming to the bit, honest numbers."""
 
 import csv
-import math
 import os
 import random
 import signal
@@ -269,30 +268,6 @@ def test_shuffled_labels_can_be_learned_by_heart_but_not_generalised(
     true, shuffled = (training.evaluate(run.average, run.test)[1] for run in runs[:2])
     assert true > 0.95 and abs(shuffled - 1 / 3) < 0.12
     assert float(rows(tmp_path)[-1]["train_loss"]) < 0.02
-
-
-@pytest.mark.parametrize("what", ["loss", "gradient"])
-def test_a_value_that_is_not_finite_stops_the_run_before_the_weights_change(
-        what: str, straight: Path, tmp_path: Path, monkeypatch: Patch, capsys: Said) -> None:
-    loss_of, step, weights, runs = F.cross_entropy, [], [], []
-
-    def sick(logits: Tensor, *given: object, **how: object) -> Tensor:
-        step.extend([1] if how else [])
-        if not how or len(step) < 2 * PER_EPOCH + 2:    # a step in the midst of epoch three
-            return loss_of(logits, *given, **how)
-        weights.append(digest(runs[0].model.state_dict()))
-        rootless = (logits - logits).sum().sqrt()   # 0, with an infinite slope
-        return loss_of(logits, *given, **how) + (math.nan if what == "loss" else rootless)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(F, "cross_entropy", sick)
-        patch.setattr(training, "train", lambda run, stop, go=training.train: runs.append(
-            run) or go(run, stop))
-        assert train(tmp_path) == 1 and weights == [digest(runs[0].model.state_dict())]
-    said = capsys.readouterr().err
-    assert said.startswith(f"error: the {what} of step {len(step)} is not finite (learning ")
-    assert saved(tmp_path)["step"] == 2 * PER_EPOCH and resume(tmp_path) == 0
-    assert_same_run(straight, tmp_path)
 
 
 def test_what_is_impossible_is_refused_before_any_work(

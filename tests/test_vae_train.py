@@ -1,7 +1,6 @@
 """Training the autoencoder on few creatures: prices, resuming to the bit, honest numbers."""
 
 import csv
-import math
 import os
 import signal
 from collections.abc import Iterator
@@ -236,30 +235,6 @@ def test_other_pictures_end_a_resumed_run(straight: Path, few: Data, monkeypatch
     before = files(straight)
     assert resume(straight) == 1 and files(straight) == before
     assert "creatures is not what it was when the run began" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("what", ["loss", "gradient"])
-def test_a_value_that_is_not_finite_stops_the_run_before_the_weights_change(
-        what: str, straight: Path, tmp_path: Path, monkeypatch: Patch, capsys: Said) -> None:
-    loss, weights, runs, wanted = vae.distributions.Elbo.loss, [], [], 2 * PER_EPOCH + 2
-
-    def sick(self: object, beta: float, free: float) -> torch.Tensor:
-        weights.append(digest(dict(runs[0].model.named_parameters())))
-        value = loss(self, beta, free)
-        if len(weights) < wanted:
-            return value
-        return value * math.nan if what == "loss" else value + (value - value).sqrt()
-
-    with monkeypatch.context() as patch:
-        patch.setattr(vae.distributions.Elbo, "loss", sick)
-        patch.setattr(training, "train", lambda run, stop, go=training.train: runs.append(
-            run) or go(run, stop))
-        assert train(tmp_path) == 1
-    assert digest(dict(runs[0].model.named_parameters())) == weights[-1]
-    said = capsys.readouterr().err
-    assert said.startswith(f"error: the {what} of step {wanted} is not finite (learning rate")
-    assert saved(tmp_path)["step"] == 2 * PER_EPOCH and resume(tmp_path) == 0
-    assert_same_run(straight, tmp_path)
 
 
 def test_what_is_impossible_is_refused_before_any_work(

@@ -20,9 +20,11 @@ import tempfile
 import traceback
 from pathlib import Path
 
-IMPORTED = ("torch", "torchvision", "numpy", "matplotlib.pyplot", "sklearn.datasets",
-            "sklearn.decomposition", "sklearn.linear_model", "sklearn.model_selection",
-            "PIL.Image", "safetensors.torch", "tqdm", "pytest")
+IMPORTED = ("torch", "torch.distributed", "torchvision.transforms.v2", "numpy",
+            "matplotlib.pyplot", "matplotlib.backends.backend_agg", "contourpy",
+            "sklearn.datasets", "sklearn.decomposition", "sklearn.linear_model",
+            "sklearn.manifold", "sklearn.model_selection", "sklearn.naive_bayes",
+            "sklearn.pipeline", "PIL.Image", "safetensors.torch", "tqdm", "pytest")
 
 
 class Warm:
