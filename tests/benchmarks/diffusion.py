@@ -9,9 +9,9 @@ gradient and Adam. A second pair has our own default network, which costs less.
 
 The race: our recipe for MNIST, shortened and predicting x0, which wins in short runs, and the
 digits it draws (guidance 0.2); then the package's network of the first part, trained as its own
-Trainer does (Adam with its rate, its averaged weights, labels unknown), three times as long. Time
-is that of the processor, so other work on the machine does not count, and drawing does not count
-either.
+Trainer does (Adam with its rate, its averaged weights, labels unknown), three times as long.
+Time is that of the processor, so other work on the machine does not count, and drawing does
+not count either.
 """
 
 import sys
