@@ -10,13 +10,21 @@ from diffusion import SAMPLERS, VARIANCES, Sampling
 FEW, MANY = 50, 1000     # steps where none are given: of DDIM, of DDPM
 
 
+def whole_share(text: str) -> float:
+    """A number from 0 to 1, as an argparse type."""
+    value = console.non_negative_float(text)
+    if value > 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is more than 1")
+    return value
+
+
 def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
     """Add `--sampler`, `--steps`, `--eta`, `--variance`, `--guidance` and `--no-clip`."""
     add = parser.add_argument
     add("--sampler", choices=SAMPLERS, default="ddim", help="default: %(default)s")
     add("--steps", metavar="N", type=console.positive_int,
         help=f"steps of sampling (default: {FEW} for ddim, all times for ddpm)")
-    add("--eta", metavar="X", type=console.non_negative_float,
+    add("--eta", metavar="X", type=whole_share,
         help="share of fresh noise in a step of ddim, from 0 to 1 (default: 0)")
     add("--variance", choices=VARIANCES,
         help="noise of a step of ddpm (default: posterior)")
@@ -29,10 +37,8 @@ def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
 def sampling_of(args: argparse.Namespace, times: int = MANY) -> Sampling:
     """What the flags say, for a model with so many times.
 
-    Raises Refusal for an η above 1, and for flags that the sampler has no use for.
+    Raises Refusal for flags that the sampler has no use for.
     """
-    if (args.eta or 0) > 1:
-        raise console.Refusal(f"--eta is a share from 0 to 1, not {args.eta:g}")
     other = args.variance if args.sampler == "ddim" else args.eta
     if other is not None:
         name, whose = ("--variance", "ddpm") if args.sampler == "ddim" else ("--eta", "ddim")

@@ -24,7 +24,7 @@ from model import NAME, SETTINGS, build
 from painter import Painter
 
 QUARTERS = 4         # of the times, whose losses are reported one by one
-COLUMNS = ["step", "rate", "train_loss", *(f"loss_{quarter}" for quarter in range(QUARTERS)),
+COLUMNS = ["step", "lr", "train_loss", *(f"loss_{quarter}" for quarter in range(QUARTERS)),
            "validation_loss", "seconds"]
 VALIDATED = 512      # pictures at most
 AT_ONCE = 128        # of them

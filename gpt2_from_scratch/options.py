@@ -29,9 +29,9 @@ FINE_TUNING = {"dropout": 0.1, "bias": True, "steps": 200, "batch_size": 8, "acc
 # Of `small` where a text is so short that it is read thirty times, and learned by heart else.
 SHORT = {"python-docs": {"dropout": 0.1, "steps": 4500}}
 LINES = 15           # evaluations of a run
-OF_WEIGHTS = ("vocabulary", "layers", "heads", "channels", "bias")    # what --init brings along
+OF_WEIGHTS = ("vocabulary", "layers", "heads", "channels", "bias")   # come with --weights
 # Kept by --resume: they make the model, the data or their order.
-FIXED = ("data", "batch_size", "seed", "quick", "out_dir", "preset", "init", "tokenizer",
+FIXED = ("data", "batch_size", "seed", "quick", "out_dir", "preset", "weights", "tokenizer",
          "vocabulary", "context", "layers", "heads", "channels", "bias", "dropout")
 
 
@@ -63,10 +63,10 @@ def parser() -> argparse.ArgumentParser:
     add("--clip", metavar="X", type=console.non_negative_float, default=1.0,
         help="length to which a longer gradient is cut, 0 for none (default: %(default)s)")
     add("--compile", action="store_true", help="let PyTorch compile the model, for a GPU")
-    add("--init", metavar="NAME|PATH",
+    add("--weights", metavar="NAME|PATH",
         help=f"published weights to begin with: {', '.join(weights.PUBLISHED)} in --data-dir, "
              "or a file or folder")
-    add("--download", action="store_true", help="fetch the weights that --init names")
+    add("--download", action="store_true", help="fetch the weights that --weights names")
     add("--tokenizer", metavar="DIR", type=Path,
         help="where encoder.json and vocab.bpe lie, to be used instead of learning one")
     return parser
@@ -79,7 +79,7 @@ def parse(argv: list[str] | None, folder: str) -> tuple[argparse.Namespace, dict
 
 def refuse_what_is_given(args: argparse.Namespace) -> None:
     """Raises Refusal where a shape was typed that weights or tokenizer have themselves."""
-    for source, names in ((args.init, OF_WEIGHTS), (args.tokenizer, OF_WEIGHTS[:1])):
+    for source, names in ((args.weights, OF_WEIGHTS), (args.tokenizer, OF_WEIGHTS[:1])):
         for name in names if source is not None else ():
             if getattr(args, name) is not None:
                 raise console.Refusal(f"{source} says what its {name} is: leave --{name} out")
@@ -90,7 +90,7 @@ def set_defaults(args: argparse.Namespace, processes: int = 1) -> None:
     if args.resume is None:
         refuse_what_is_given(args)
     short = SHORT.get(args.data, {}) if args.preset == "small" else {}
-    recipe = {**PRESETS[args.preset], **(short if args.init is None else FINE_TUNING)}
+    recipe = {**PRESETS[args.preset], **(short if args.weights is None else FINE_TUNING)}
     if args.quick:
         recipe |= {**SIZES["tiny"], "steps": 40, "warm_up": 10, "patience": 40}
     steps = args.steps or recipe["steps"]        # a short run has to reach its rate as well

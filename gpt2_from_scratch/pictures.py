@@ -51,7 +51,7 @@ def draw_curves(metrics: Path, path: Path, baselines: dict[str, float] | None = 
         characters.annotate(name, (1, value), xycoords=("axes fraction", "data"), fontsize=7,
                             ha="right", va="bottom", color="grey")
     characters.set(xlabel="step", ylabel="nats a character", title="validation")
-    line(rate, "rate", color=BLUE)
+    line(rate, "lr", color=BLUE)
     rate.set(xlabel="step", title="learning rate", ylim=(0, None))
     save(figure, path)
 

@@ -27,7 +27,7 @@ from reader import Reader
 from show_params import flops_per_token
 from tokenizer import Tokenizer
 
-COLUMNS = ["step", "rate", "train_loss", "validation_loss", "nats_per_character",
+COLUMNS = ["step", "lr", "train_loss", "validation_loss", "nats_per_character",
            "bits_per_character", "seconds"]
 SAMPLE = 60           # tokens that are written at each evaluation
 
@@ -35,13 +35,13 @@ SAMPLE = 60           # tokens that are written at each evaluation
 def configure(args: argparse.Namespace, data: Data) -> tuple[dict, dict | None]:
     """All that is needed to rebuild the model and to read its input; weights to begin with."""
     words = args.tokenizer and Path(args.tokenizer)
-    if args.init is not None:
+    if args.weights is not None:
         with distributed.first_alone():
-            model, config = weights.open_published(args.init, args.data_dir, args.download,
+            model, config = weights.open_published(args.weights, args.data_dir, args.download,
                                                    words)
         if args.context > config["context"]:
-            raise console.Refusal(f"{args.init} reads {config['context']} tokens at once: use "
-                                  "a smaller --context")
+            raise console.Refusal(f"{args.weights} reads {config['context']} tokens at once: "
+                                  "use a smaller --context")
         config |= {"dropout": args.dropout, "data": data.name, "seed": args.seed}
         return config, model.state_dict()
     tokenizer = (Tokenizer.load(words) if words else

@@ -2,7 +2,7 @@
 
     python train.py                                    # the prose of Python's reference
     python train.py --data my_book.txt                 # or a folder of texts
-    python train.py --init gpt2 --download --data my_book.txt
+    python train.py --weights gpt2 --download --data my_book.txt
     torchrun --nproc-per-node 8 train.py --preset gpt2 --data FOLDER
     python train.py --resume                           # go on exactly where a run stopped
 """

@@ -23,7 +23,7 @@ from start import begin
 from tokenizer import from_state
 from validation import Validation, encode_all, scale_of
 
-COLUMNS = ["step", "stage", "rate", "train_loss", "validation_loss", "psnr", "deviation",
+COLUMNS = ["step", "stage", "lr", "train_loss", "validation_loss", "psnr", "deviation",
            "colour", "shape", "both", "seconds"]
 
 
@@ -184,7 +184,7 @@ class Run:
             self.model.scale_factor.fill_(scale_of(self.model, self.data, self.device))
         found = self.validation.measure(self.judged, self.stage)
         better = self.best is None or found["validation_loss"] < self.best
-        row = {"step": self.step, "stage": self.stage, "rate": rate,
+        row = {"step": self.step, "stage": self.stage, "lr": rate,
                "train_loss": self.total / max(count, 1), **found}
         self.evaluated, self.total = self.step, 0.0
         if better:
@@ -225,5 +225,5 @@ class Run:
                 if self.stage == "vae" else
                 "" if row["both"] == "" else
                 f"colour {row['colour']:.0%}, shape {row['shape']:.0%}, both {row['both']:.0%}")
-        print(f"{row['step']:7} {row['stage']:9} {row['rate']:8.1e} {row['train_loss']:11.5f} "
+        print(f"{row['step']:7} {row['stage']:9} {row['lr']:8.1e} {row['train_loss']:11.5f} "
               f"{row['validation_loss']:11.5f} {row['seconds']:6.0f} s  {what}", flush=True)

@@ -222,7 +222,7 @@ def test_logged_losses_are_those_of_their_quarters(straight: Path, few: Data) ->
     for row in table:
         step = int(row["step"])
         rate = diffusion.optimization.rate_share(step, STEPS, 3, True)
-        assert float(row["rate"]) == pytest.approx(0.01 * rate)
+        assert float(row["lr"]) == pytest.approx(0.01 * rate)
     fresh = chosen(*FLAGS)
     fresh.out_dir = straight.parent / "again"
     first = runs.Run(fresh, few, torch.device("cpu"))

@@ -49,7 +49,7 @@ def train(book: Path, out: Path, *flags: object) -> int:
 def assert_close_run(left: Path, right: Path) -> None:
     """The same weights and table up to rounding, and the same names."""
     for one, two in zip(rows(left), rows(right), strict=True):
-        assert (one["step"], one["rate"]) == (two["step"], two["rate"])
+        assert (one["step"], one["lr"]) == (two["step"], two["lr"])
         assert [float(one[name]) for name in NUMBERS] == pytest.approx(
             [float(two[name]) for name in NUMBERS], rel=1e-5)
     for name in ("checkpoint.pt", "best.pt"):

@@ -178,7 +178,7 @@ def test_published_weights_are_gone_on_with(
     nn.init.normal_(published.embed.weight)
     monkeypatch.setattr(gpt2.weights, "open_published",
                         lambda *given: asked.append(given) or (published, dict(config)))
-    flags = ("--init", "gpt2", "--download", "--data-dir", "there", "--tokenizer", "words",
+    flags = ("--weights", "gpt2", "--download", "--data-dir", "there", "--tokenizer", "words",
              "--steps", 1, "--lr", 1e-12, "--weight-decay", 0, "--batch-size", 2,
              "--accumulate", 1)
     argv = ["--out-dir", str(tmp_path), *map(str, flags)]
@@ -279,10 +279,10 @@ def test_what_is_impossible_is_refused_before_any_work(
             (few, ("--vocabulary", 255), "a vocabulary of 255 cannot name all bytes: use 256"),
             (few, ("--accumulate", 7), "6 windows cannot be shared among 1 processes with 7"),
             (few, ("--resume", foreign), f"{foreign} was made by lenet_from_scratch"),
-            (few, ("--init", tmp_path / "none"), "there are no weights at "),
+            (few, ("--weights", tmp_path / "none"), "there are no weights at "),
             (short, ("--context", 64), "tokens to train on and a window needs 65: use more")):
         monkeypatch.setattr(training, "load", lambda *_, data=data: data)
-        given = FLAGS if "--init" not in flags else ()
+        given = FLAGS if "--weights" not in flags else ()
         assert training.main(["--out-dir", str(straight), *map(str, (*given, *flags))]) == 1
         said = capsys.readouterr().err
         assert said.startswith("error: ") and words in said and said.count("\n") == 1

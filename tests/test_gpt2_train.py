@@ -83,7 +83,7 @@ def test_what_the_flags_leave_open_follows_from_the_preset() -> None:
     for name, value in options.SHORT["python-docs"].items():
         assert getattr(chosen(), name) == value != options.PRESETS["small"][name]
         assert getattr(chosen("--preset", "gpt2"), name) == options.PRESETS["gpt2"][name]
-    quick, tuned = chosen("--quick"), chosen("--init", "gpt2")
+    quick, tuned = chosen("--quick"), chosen("--weights", "gpt2")
     assert (quick.steps, quick.log_every, quick.channels, quick.warm_up) == (40, 20, 64, 10)
     assert chosen("--steps", 90).warm_up == 23
     assert chosen("--steps", 9, "--warm-up", 7).warm_up == 7
@@ -168,7 +168,7 @@ def test_one_seed_gives_equal_bits_and_another_others(straight: Path, tmp_path: 
     assert train(tmp_path / "other", "--seed", 1) == 0
     assert [row["step"] for row in rows(straight)] == ["5", "10", "15", "16"]
     for mine, other in zip(rows(straight), rows(tmp_path / "other"), strict=True):
-        assert mine["train_loss"] != other["train_loss"] and mine["rate"] == other["rate"]
+        assert mine["train_loss"] != other["train_loss"] and mine["lr"] == other["lr"]
 
 
 def test_evaluating_and_sampling_do_not_touch_the_training(
@@ -197,8 +197,8 @@ def test_a_run_cut_anywhere_and_resumed_is_the_uninterrupted_run(
 
 def test_a_resumed_run_keeps_what_its_steps_depend_on(straight: Path, capsys: Said) -> None:
     others = ("data=shakespeare batch-size=8 seed=5 quick out-dir=elsewhere preset=gpt2 "
-              "init=gpt2 tokenizer=here vocabulary=256 context=4 layers=2 heads=4 channels=16 "
-              "bias dropout=0.5").split()
+              "weights=gpt2 tokenizer=here vocabulary=256 context=4 layers=2 heads=4 "
+              "channels=16 bias dropout=0.5").split()
     before, path = files(straight), str(straight / "checkpoint.pt")
     for flag in others:
         assert training.main(["--resume", path, f"--{flag}"]) == 1

@@ -296,7 +296,7 @@ def test_everything_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture, show
     expected = painter.draw([PROMPTS[1]], [4], guidance=sd.asking.GUIDANCE, steps=2)
     assert near(images[9:10], expected)
     row = ",".join(map(str, range(11))).replace("1,", "vae,", 1).replace("9,", ",")
-    header = ("step,stage,rate,train_loss,validation_loss,psnr,deviation,colour,shape,both,"
+    header = ("step,stage,lr,train_loss,validation_loss,psnr,deviation,colour,shape,both,"
               "seconds")
     (tmp_path / "metrics.csv").write_text(f"{header}\n{row}\n", encoding="utf-8")
     assert visualize.main([*flags, "--out", str(out)]) == 0

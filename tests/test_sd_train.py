@@ -224,7 +224,7 @@ def test_rows_belong_to_stages_and_rates_fall_in_each(straight: Path) -> None:
     for row in table:
         first, step = row["stage"] == "vae", int(row["step"])
         place, count = (step, 6) if first else (step - 6, 7)
-        assert float(row["rate"]) == pytest.approx(
+        assert float(row["lr"]) == pytest.approx(
             0.01 * sd.optimization.rate_share(place, count, 2))
         assert bool(row["psnr"]) == first == (not row["both"])
         assert abs(float(row["deviation"]) - 1) < 0.2 if first else row["deviation"] == ""

@@ -30,7 +30,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespac
             patch.setattr(module, "CREATURES", COUNTS)
         patch.setattr(vae.gallery.Gallery.data, "__defaults__", (COUNTS,))
         patch.setattr(vae.train, "report", lambda *_: None)
-        flags = "--width 8 --latents 8 --epochs 12 --batch-size 16 --warm-up 1 --lr 0.01"
+        flags = "--width 8 --latents 8 --epochs 12 --batch-size 16 --beta-warm-up 1 --lr 0.01"
         assert vae.train.main([*flags.split(), "--out-dir", str(out)]) == 0
         best = checkpoint.load(out / "best.pt")
         model = vae.model.build(best["config"])

@@ -18,8 +18,8 @@ rule, Data, digest = vae.optimization, vae.data.Data, vae.checkpoint.digest
 Patch, Said = pytest.MonkeyPatch, pytest.CaptureFixture
 FOLDER, LOAD, REPORT = "vae_from_scratch", training.load, training.report
 EPOCHS, PER_EPOCH, STEPS = 4, 4, 16      # three whole batches, and a rest
-FLAGS = ("--width", 4, "--latents", 6, "--batch-size", 16, "--epochs", EPOCHS, "--warm-up", 6,
-         "--lr", 0.01, "--log-every", 4, "--beta", 1)
+FLAGS = ("--width", 4, "--latents", 6, "--batch-size", 16, "--epochs", EPOCHS, "--lr", 0.01,
+         "--beta-warm-up", 6, "--log-every", 4, "--beta", 1)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -241,7 +241,7 @@ def test_what_is_impossible_is_refused_before_any_work(
         straight: Path, tmp_path: Path, monkeypatch: Patch, capsys: Said) -> None:
     monkeypatch.setattr(training, "load", LOAD)
     before = files(straight)
-    for flag in ("epochs=0 lr=-1 latents=0 width=0 beta=0 beta=-1 beta=nan free-nats=-1 "
+    for flag in ("epochs=0 lr=-1 latents=0 width=0 beta=0 beta=-1 beta=nan free-nats=-1 beta-"
                  "warm-up=-1 network=gan likelihood=none image-size=0 activation=no").split():
         with pytest.raises(SystemExit, match="2"):
             train(straight, f"--{flag}")

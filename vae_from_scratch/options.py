@@ -13,13 +13,13 @@ from model import ACTIVATIONS, LIKELIHOODS, NETWORKS, SETTINGS
 RECIPES = {
     "creatures": {"epochs": 16, "batch_size": 64, "lr": 4e-3, "latents": 32, "width": 32,
                   "network": "conv", "activation": "silu", "likelihood": "gaussian",
-                  "binarise": False, "warm_up": 500, "beta": 20.0},
+                  "binarise": False, "beta_warm_up": 500, "beta": 20.0},
     "mnist": {"epochs": 14, "batch_size": 100, "lr": 2e-3, "latents": 32, "width": 32,
               "network": "conv", "activation": "silu", "likelihood": "bernoulli",
-              "binarise": True, "warm_up": 1000, "beta": 1.0},
+              "binarise": True, "beta_warm_up": 1000, "beta": 1.0},
     "own": {"epochs": 30, "batch_size": 32, "lr": 2e-3, "latents": 32, "width": 32,
             "network": "conv", "activation": "silu", "likelihood": "gaussian",
-            "binarise": False, "warm_up": 500, "beta": 1.0},
+            "binarise": False, "beta_warm_up": 500, "beta": 1.0},
 }
 MLP = {"width": 400, "activation": "relu", "lr": 3e-3}     # where it has one hidden layer
 # Kept by --resume: they make the model, the data or their order.
@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
         help=f"price of a nat of KL; 1 is the bound {open_to_data}")
     add("--free-nats", metavar="X", type=console.non_negative_float, default=0.0,
         help="KL of a latent that costs nothing (default: none)")
-    add("--warm-up", metavar="N", type=console.natural,
+    add("--beta-warm-up", metavar="N", type=console.natural,
         help=f"steps in which the price rises to --beta {open_to_data}")
     add("--image-size", metavar="N", type=console.positive_int,
         help="side of the pictures of a folder (default: 32)")
@@ -72,7 +72,7 @@ def set_defaults(args: argparse.Namespace) -> None:
     if args.network == "mlp":
         recipe |= MLP
     if args.quick:
-        recipe |= {"epochs": 2, "warm_up": 8}
+        recipe |= {"epochs": 2, "beta_warm_up": 8}
     for name, value in recipe.items():
         if getattr(args, name) is None:
             setattr(args, name, value)

@@ -104,7 +104,7 @@ class Run:
         rate = args.lr * optimization.rate_share(step, steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.beta = optimization.beta(step, args.warm_up, args.beta)
+        self.beta = optimization.beta(step, args.beta_warm_up, args.beta)
         return rate
 
     def finish_epoch(self, count: int) -> None:
