@@ -723,6 +723,16 @@ def images(text: str) -> list[tuple[str, str]]:
     return found
 
 
+RUNS = ("Ctrl-C saves and ends; `--resume` goes on as if nothing had happened, to the bit on "
+        "the same CPU. A new run replaces the one in the same `--out-dir` (by default `runs/`), "
+        "where `results.json` says what it found.")
+
+
+@each_folder
+def test_every_readme_says_in_the_same_words_how_runs_end(folder: str) -> None:
+    assert RUNS in section(read(ROOT / folder / "README.md"), "Train")
+
+
 @each_folder
 def test_a_readme_has_the_same_headings_in_the_same_order(folder: str) -> None:
     text = without_code(read(ROOT / folder / "README.md"))

@@ -49,7 +49,7 @@ def trained(args: argparse.Namespace, beta: float, data: Data, stop: console.Sto
     options.set_defaults(mine)
     mine.log_every = 0
     batches = -(-len(data.train.images) // mine.batch_size)
-    mine.beta_warm_up = min(mine.beta_warm_up, args.epochs * batches // 3)  # all reach their price
+    mine.beta_warm_up = min(mine.beta_warm_up, args.epochs * batches // 3)  # ends in time
     with tempfile.TemporaryDirectory() as folder:
         mine.out_dir = Path(folder)
         run = Run(mine, data, devices.choose("auto"))

@@ -1,0 +1,90 @@
+"""The numbers in the READMEs' tables of results are those that the named commands wrote."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+import results
+from support import FOLDERS, ROOT
+
+# What `results.py` does not make, by the beginnings of the rows: measured on other machines, by
+# hand, or too long ago for a results.json; how and where, the README says.
+ELSEWHERE = {
+}
+each_folder = pytest.mark.parametrize("folder", FOLDERS)
+
+
+def rows(folder: str) -> list[str]:
+    """The rows of the tables below Results, without their headers."""
+    text = (ROOT / folder / "README.md").read_text(encoding="utf-8")
+    section = re.search(r"^## Results\n(.*?)^## ", text, flags=re.DOTALL | re.MULTILINE)[1]
+    found, lines = [], section.splitlines()
+    for number, line in enumerate(lines):
+        header = lines[number + 1 : number + 2] and lines[number + 1].startswith("|--")
+        if line.startswith("|") and not header and not line.startswith("|--"):
+            found.append(line)
+    return found
+
+
+@each_folder
+def test_rows_are_made_of_what_commands_wrote(folder: str) -> None:
+    made, spared = list(results.ROWS[folder](results.read(folder))), ELSEWHERE.get(folder, ())
+    there = rows(folder)
+    assert not [row for row in made if row not in there]
+    assert not [row for row in there if row not in made and not row.startswith(spared)]
+    assert not [start for start in spared if not any(row.startswith(start) for row in there)]
+
+
+@each_folder
+def test_results_are_of_commands_that_can_be_run_again(folder: str) -> None:
+    found = results.read(folder)
+    assert found and not found.keys() - set(results.COMMANDS[folder])
+    assert str(ROOT.parent) not in json.dumps(found)
+    for command, numbers in found.items():
+        script = command.split()[1]
+        assert ((ROOT if "/" in script else ROOT / folder) / script).is_file()
+        assert numbers.keys() > {"machine"} and numbers["machine"]["threads"] >= 1
+
+
+def test_a_command_leaves_its_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the place of its old ones, in the order of the list, without its settings."""
+    home, command = tmp_path / "lenet_from_scratch", "python train.py --quick --seed 3"
+    shutil.copytree(ROOT / "lenet_from_scratch", home, ignore=shutil.ignore_patterns("runs"))
+    commands = {home.name: ["python first.py", command, "python last.py"]}
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    monkeypatch.setattr(results, "COMMANDS", commands)
+    for earlier in ("python last.py", command, "python gone.py"):
+        text = json.dumps({**results.read(home.name), earlier: {"test_error": 7}})
+        (home / "results.json").write_text(text, encoding="utf-8")
+    results.run_all(home.name, "train.py")
+    found = results.read(home.name)
+    assert list(found) == [command, "python last.py"]
+    assert found["python last.py"] == {"test_error": 7}
+    assert found[command].keys() == {"machine", "steps", "best_epoch", "test_error", "seconds"}
+    assert 0 < found[command]["test_error"] < 0.5 and found[command]["steps"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("folder", "name"), [("backprop_from_scratch", "test_score"),
+                                              ("lenet_from_scratch", "test_error"),
+                                              ("lenet5_from_scratch", "test_error")])
+def test_what_was_kept_comes_again(folder: str, name: str, tmp_path: Path) -> None:
+    """Of quick commands; another processor rounds otherwise, and a digit more is wrong."""
+    command = "python train.py --data digits --seed 0"
+    kept = results.read(folder)[command]
+    home = shutil.copytree(ROOT / folder, tmp_path / folder,
+                           ignore=shutil.ignore_patterns("runs", "data"))
+    found = results.result_of(command, home)
+    assert found.keys() == kept.keys() - {"machine"}
+    assert found["steps"] == kept["steps"] and abs(found[name] - kept[name]) <= 0.01
+
+
+def test_numbers_become_cells() -> None:
+    assert results.percent(0.01234) == "1.23 %" and results.listed([0.5, 0.25], 0) == "50, 25 %"
+    assert results.clock(59.6) == "1 min 0 s" and results.clock(279) == "4 min 39 s"
+    assert results.between([13.2, 13.4]) == "13 s"
+    assert results.between([9, 70]) == "9 s to 1 min 10 s"
+    assert results.spread([1.0, 3.0], 1) == "1.0, 3.0 | 2.0 | 1.4"

@@ -1,0 +1,48 @@
+"""Two processes that run a script together, as `torchrun --nproc-per-node 2` would start them.
+
+    python tests/two.py train.py --quick
+
+They get what `torchrun` tells a process by its environment, and begin as copies of this one: so
+a suite need not import PyTorch for each of them and for `torchrun` as well. What is slow in the
+suite, such as the commands of the READMEs, has `torchrun` itself.
+"""
+
+import os
+import runpy
+import signal
+import socket
+import sys
+from pathlib import Path
+
+
+def free_port() -> int:
+    """A port at which nobody listens."""
+    with socket.socket() as asked:
+        asked.bind(("127.0.0.1", 0))
+        return asked.getsockname()[1]
+
+
+def main() -> None:
+    """Begin twice; the first process that fails ends the other."""
+    port, pids = str(free_port()), []
+    for number in ("0", "1"):
+        pids.append(os.fork())
+        if not pids[-1]:
+            os.environ.update(RANK=number, LOCAL_RANK=number, WORLD_SIZE="2",
+                              MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+            sys.argv = sys.argv[1:]
+            sys.path[0] = str(Path(sys.argv[0]).resolve().parent)
+            runpy.run_path(sys.argv[0], run_name="__main__")
+            return
+    failed = False
+    for _ in range(2):
+        pid, status = os.wait()
+        pids.remove(pid)
+        if status and pids:
+            os.kill(pids[0], signal.SIGTERM)
+        failed = failed or status != 0
+    sys.exit(failed)
+
+
+if __name__ == "__main__":
+    main()
