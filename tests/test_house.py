@@ -724,8 +724,8 @@ def images(text: str) -> list[tuple[str, str]]:
 
 
 RUNS = ("Ctrl-C saves and ends; `--resume` goes on as if nothing had happened, to the bit on "
-        "the same CPU. A new run replaces the one in the same `--out-dir` (by default `runs/`), "
-        "where `results.json` says what it found.")
+        "the same CPU. A new run replaces the one in the same `--out-dir` (by default "
+        "`runs/`), where `results.json` says what it found.")
 
 
 @each_folder
