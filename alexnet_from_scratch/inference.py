@@ -62,8 +62,7 @@ def answer_test(speaker: Speaker, args: argparse.Namespace) -> int:
     """The errors on the test set, or the answer to one of its pictures."""
     config, name = speaker.config, args.data or speaker.config["data"]
     if args.data is None and not on_disk(name, args.data_dir):
-        raise console.Refusal(f"the test pictures of {name} are not on this disk: say --image, "
-                              "or --data")
+        raise console.Refusal(f"{name} is not on this disk: say --image, or --data")
     data = load(name, args.data_dir, config["image_size"], config.get("seed", 0),
                 counts=(10, 10, SHAPES[2] if args.test else min(args.index + 1, SHAPES[2])))
     if data.classes != config["classes"]:

@@ -81,8 +81,8 @@ def data_of(painter: Painter, args: argparse.Namespace) -> Data:
         raise console.Refusal("the judge knows digits only: --data is digits or mnist, and "
                               f"{name} is neither")
     if name == "mnist" and not args.data and not on_disk(name, args.data_dir):
-        raise console.Refusal("MNIST is not on this disk: give --data-dir, or --data mnist to "
-                              "fetch it")
+        raise console.Refusal("mnist is not on this disk: say where with --data-dir, or --data "
+                              "mnist to fetch it")
     if tuple(painter.config["shape"]) != (1, 28, 28):
         raise console.Refusal("the judge reads grey pictures of 28×28 pixels, this model draws "
                               f"{'×'.join(map(str, painter.config['shape']))}")

@@ -44,7 +44,7 @@ class Gallery:
         """The test pictures, of the model's size. Raises Refusal if there are none."""
         name = self.args.data or self.config["data"]
         if not self.args.data and not on_disk(name, self.args.data_dir):
-            raise Refusal(f"the pictures of {name} are not on this disk: name files, or --data")
+            raise Refusal(f"{name} is not on this disk: name files, or --data")
         data = load(name, self.args.data_dir, self.config["image_size"], self.config["seed"])
         self.painter.check_size(data)
         return data.test

@@ -198,7 +198,7 @@ def test_what_cannot_be_measured_is_refused(best: Path, tmp_path: Path,
     checkpoint.save(tmp_path / "mnist.pt", contents)
     assert evaluating.main(["--checkpoint", str(tmp_path / "mnist.pt"), "--data-dir",
                             str(tmp_path)]) == 1
-    assert "MNIST is not on this disk" in capsys.readouterr().err
+    assert "mnist is not on this disk" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------- the ablation
