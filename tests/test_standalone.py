@@ -3,6 +3,7 @@
 Nothing is shared between folders, so a reader may take one and leave the rest. Here every
 folder is copied alone to `o u t/é`, and its scripts are run as a user would run them, from
 another working directory, with no network, starting from a fresh clone without `runs/`.
+`test_readmes.py` runs the rest of the scripts, in copies of the folders, too.
 """
 
 import shutil
@@ -24,15 +25,11 @@ SCRIPTS = {
     "first question": ["inference.py"],
     "train": ["train.py", "--quick", "--out-dir"],
     "question": ["inference.py"],
-    "visualize": ["visualize.py"],         # where a folder has it
-    "demo": ["demo.py"],                   # likewise
 }
 
 each_folder = pytest.mark.parametrize("folder", FOLDERS)
 each_script = pytest.mark.parametrize(("folder", "name"), [
-    (folder, name) for folder in FOLDERS for name, command in SCRIPTS.items()
-    if name not in ("visualize", "demo") or (ROOT / folder / command[0]).exists()
-])
+    (folder, name) for folder in FOLDERS for name in SCRIPTS])
 
 
 def snapshot(home: Path) -> dict[Path, tuple[int, int]]:
@@ -65,7 +62,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], SimpleNam
             unwanted = shutil.ignore_patterns("runs", "data", "__pycache__", ".*")
             shutil.copytree(ROOT / folder, home, ignore=unwanted)
             runs = {name: run_alone(home, elsewhere, command)
-                    for name, command in SCRIPTS.items() if (home / command[0]).exists()}
+                    for name, command in SCRIPTS.items()}
             done[folder] = SimpleNamespace(home=home, elsewhere=elsewhere, runs=runs)
         return done[folder]
 
@@ -134,10 +131,8 @@ def test_training_says_where_it_writes(alone: Callable, folder: str) -> None:
 @pytest.mark.parametrize(("name", "file"), [
     ("first question", Path("pretrained.pt")),      # there is no run yet
     ("question", OUT / "best.pt"),
-    ("visualize", OUT / "best.pt"),
 ])
 def test_it_says_which_checkpoint_answers(
     alone: Callable, folder: str, name: str, file: Path
 ) -> None:
-    if name in alone(folder).runs:
-        assert f"using {alone(folder).home / file}\n" in alone(folder).runs[name].result.stderr
+    assert f"using {alone(folder).home / file}\n" in alone(folder).runs[name].result.stderr
