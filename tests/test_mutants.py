@@ -43,7 +43,7 @@ def test_the_right_text_stands_in_its_file_once_and_the_wrong_one_is_python(
 def test_each_mutant_is_one_sentence_and_names_a_test_that_there_is() -> None:
     for mutant in MUTANTS:
         assert mutant.mistake[0].isupper() and mutant.mistake.endswith("."), mutant
-        file, name = mutant.tests.split("::")
+        file, name = mutant.tests.split("[")[0].split("::")
         assert f"\ndef {name}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), mutant
 
 
