@@ -55,18 +55,17 @@ def environment() -> dict[str, str]:
     }
 
 
-def run(
-    *command: str | Path, cwd: Path | None = None, timeout: float = 120
-) -> subprocess.CompletedProcess:
+def run(*command: str | Path, cwd: Path | None = None, timeout: float = 120,
+        imported: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
     """Run `python script.py …` as a user would, and wait; a hanging command fails the test.
 
-    Scripts share one import of the libraries; anything else gets a Python of its own, and so
-    does what depends on how a Python begins.
+    Scripts share one import of the libraries, and of those `imported` besides; anything else
+    gets a Python of its own, and so does what depends on how a Python begins.
     """
     words = list(map(str, command))
     script = words[0].endswith(".py") or words[:2] == ["-m", "pytest"]
     if script and "PYTHONIOENCODING" not in os.environ:
-        return warm().run(words, cwd, environment(), timeout)
+        return warm(*imported).run(words, cwd, environment(), timeout)
     return subprocess.run(
         [sys.executable, *words], cwd=cwd, env=environment(), timeout=timeout,
         capture_output=True, encoding="utf-8", check=False,
@@ -74,9 +73,9 @@ def run(
 
 
 @functools.cache
-def warm() -> Warm:
+def warm(*more: str) -> Warm:
     """The process that has imported the libraries, one for each process of the suite."""
-    return Warm(environment())
+    return Warm(environment(), more)
 
 
 def start(*command: str | Path, cwd: Path | None = None) -> subprocess.Popen:

@@ -11,6 +11,9 @@ import pytest
 from mutants import MUTANTS, Mutant
 from support import FOLDERS, ROOT, SHARED, run
 
+PEERS = ("diffusers.models.unets.unet_2d_condition",
+         "diffusers.models.autoencoders.autoencoder_kl",
+         "transformers.models.clip.modeling_clip", "transformers.models.gpt2.modeling_gpt2")
 each_mutant = pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: f"{m.file}: {m.mistake}")
 
 
@@ -50,7 +53,7 @@ def test_each_mutant_is_one_sentence_and_names_a_test_that_there_is() -> None:
 def run_tests(copy: Path, *tests: str) -> subprocess.CompletedProcess:
     """Run some tests of the copy until the first failure."""
     return run("-m", "pytest", "-x", "-q", "-n", "0", *(f"tests/{test}" for test in tests),
-               cwd=copy, timeout=280)
+               cwd=copy, timeout=280, imported=PEERS)
 
 
 @pytest.mark.slow

@@ -78,14 +78,20 @@ def limit(words: list[str], flag: str, most: int) -> list[str]:
             for i, word in enumerate(split)]
 
 
-def shortened(words: list[str], cuda: bool) -> list[str]:
-    """A command as the tests run it: small, and on a device that is there."""
+def shortened(words: list[str], cuda: bool, script: str = "") -> list[str]:
+    """A command as the tests run it: small, and on a device that is there.
+
+    `script` is its text: an evaluation is made small by the flag that it has for that.
+    """
     for flag in ("--nproc-per-node", "--nproc_per_node"):
         words = limit(words, flag, MOST_PROCESSES)
     if any(re.fullmatch(r"train\w*\.py|ablation\.py", word) for word in words):
         for flag, most in MOST.items():
             words = limit(words, flag, most["--resume" in words])
         words = words if {"--quick", "--help"} & set(words) else [*words, "--quick"]
+    if words[0] == "evaluate.py":
+        small = ["--quick"] if '"--quick"' in script else ["--steps", "4"]
+        words = [*limit(words, "--count", 100), *small]
     if not cuda:
         words = [re.sub("cuda$", "cpu", word) if "--device" in (before, word[:8]) else word
                  for before, word in zip(["", *words], words)]
@@ -96,7 +102,7 @@ def shortened(words: list[str], cuda: bool) -> list[str]:
 
 
 REAL_DATA = "../shared"
-LONG = ("torchrun", "python evaluate.py", "python ablation.py")
+LONG = ("torchrun", "python evaluate.py", "python ablation.py", "python visualize.py")
 STEPS = {folder: commands(text_of(ROOT / folder / "README.md")) for folder in FOLDERS}
 
 
@@ -138,7 +144,8 @@ def do(command: str, home: Path) -> SimpleNamespace:
     words = words_of(command)
     if words is None or is_listed(command):
         return SimpleNamespace(lacking=[], returncode=0, stderr="")
-    words = shortened(words, torch.cuda.is_available())
+    script = text_of(home / words[0])
+    words = shortened(words, torch.cuda.is_available(), script)
     lacking = [word for word in words if word.lower().endswith(PICTURES)
                and not (home / word).exists()]
     done = run(*words, cwd=home, timeout=500)

@@ -30,9 +30,9 @@ IMPORTED = ("torch", "torch.distributed", "torchvision.transforms.v2", "numpy",
 class Warm:
     """A process with all libraries imported, which forks for each script that it is given."""
 
-    def __init__(self, environment: dict[str, str]) -> None:
+    def __init__(self, environment: dict[str, str], more: tuple[str, ...] = ()) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [sys.executable, __file__, *more], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             env=environment, encoding="utf-8")
         atexit.register(self.process.kill)
 
@@ -59,7 +59,7 @@ class Warm:
 
 def serve() -> None:
     """Fork for each line of stdin; answer with the exit code, or a signal's negative number."""
-    for name in IMPORTED:
+    for name in (*IMPORTED, *sys.argv[1:]):
         with contextlib.suppress(ImportError):
             __import__(name)
     for line in sys.stdin:
