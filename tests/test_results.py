@@ -84,7 +84,4 @@ def test_what_was_kept_comes_again(folder: str, name: str, tmp_path: Path) -> No
 
 def test_numbers_become_cells() -> None:
     assert results.percent(0.01234) == "1.23 %" and results.listed([0.5, 0.25], 0) == "50, 25 %"
-    assert results.clock(59.6) == "1 min 0 s" and results.clock(279) == "4 min 39 s"
-    assert results.between([13.2, 13.4]) == "13 s"
-    assert results.between([9, 70]) == "9 s to 1 min 10 s"
     assert results.spread([1.0, 3.0], 1) == "1.0, 3.0 | 2.0 | 1.4"
