@@ -230,7 +230,7 @@ def main(argv: list[str] | None = None) -> int:
     print("epoch    step      rate  train loss  validation loss "
           f"{'validation ' + SCORES[data.task]:>19}     time", flush=True)
     if run.epoch >= args.epochs:
-        console.say(f"epoch {run.epoch} of {args.epochs} is done: for more, say --epochs, too")
+        console.say(f"the run is finished, at epoch {run.epoch}: for more, say --epochs, too")
     with console.Stop() as stop, np.errstate(over="ignore", invalid="ignore"):  # check_finite
         train(run, data, stop)                                                # reports them
     if stop.requested:

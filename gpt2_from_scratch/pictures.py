@@ -36,9 +36,7 @@ def draw_curves(metrics: Path, path: Path, baselines: dict[str, float] | None = 
     losses, characters, rate = figure.subplots(1, 3)
 
     def line(axis: object, name: str, **style: object) -> None:
-        known = [row for row in rows if row[name]]      # not every step is evaluated
-        axis.plot([int(row["step"]) for row in known], [float(row[name]) for row in known],
-                  **style)
+        axis.plot([int(row["step"]) for row in rows], [float(row[name]) for row in rows], **style)
 
     line(losses, "train_loss", color=BLUE, label="training")
     line(losses, "validation_loss", color=ORANGE, marker=".", linestyle="--",

@@ -231,7 +231,7 @@ def main(argv: list[str] | None = None) -> int:
           "--resume")
     print("epoch    step  train loss  validation loss  validation error  time", flush=True)
     if run.epoch >= args.epochs:
-        console.say(f"epoch {run.epoch} of {args.epochs} is done: for more, say --epochs, too")
+        console.say(f"the run is finished, at epoch {run.epoch}: for more, say --epochs, too")
     with console.Stop() as stop:
         train(run, data, stop)
     if stop.requested:

@@ -8,8 +8,8 @@ A folder's commands run in the order below in one copy of the folder, next to ..
 that `evaluate.py` finds what `train.py` has trained. Each of them leaves a `results.json`, and
 what is in it without the settings goes into `results.json` of the folder, by command. Times in
 the tables are of idle machines and written by hand: those in a results.json are of whatever
-else the machine did. `test_results.py` holds that every row of a README is one that is made here
-of these numbers, or is listed in ELSEWHERE with the reason why it is not.
+else the machine did. `test_results.py` holds that every row of a README is one that is made
+here of these numbers, or is listed in ELSEWHERE with the reason why it is not.
 """
 
 import argparse
