@@ -36,7 +36,8 @@ def draw_curves(metrics: Path, path: Path, baselines: dict[str, float] | None = 
     losses, characters, rate = figure.subplots(1, 3)
 
     def line(axis: object, name: str, **style: object) -> None:
-        axis.plot([int(row["step"]) for row in rows], [float(row[name]) for row in rows], **style)
+        axis.plot([int(row["step"]) for row in rows], [float(row[name]) for row in rows],
+                  **style)
 
     line(losses, "train_loss", color=BLUE, label="training")
     line(losses, "validation_loss", color=ORANGE, marker=".", linestyle="--",
