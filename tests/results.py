@@ -219,6 +219,8 @@ def lenet5(found: Found) -> Iterator[str]:
             ("MNIST", MNIST, "about 7 min", "99.05 %, 99.2 % with distortions"),
             ("digits, 450 of 1,797 to test", "--data digits", "19 to 27 s", "-")):
         command = f"python train.py {data}"
+        if with_seeds(command)[-1] not in found:
+            continue
         errors = column(found, command, "test_error")
         before = 1 - statistics.mean(column(mould, command, "test_error"))
         each = " | ".join(map(percent, errors))
@@ -231,7 +233,8 @@ def lenet5(found: Found) -> Iterator[str]:
 
 def alexnet(found: Found) -> Iterator[str]:
     """What each part is good for."""
-    for name, errors in found[COMMANDS["alexnet_from_scratch"][-1]]["test_error"].items():
+    ablation = found.get(COMMANDS["alexnet_from_scratch"][-1], {"test_error": {}})
+    for name, errors in ablation["test_error"].items():
         yield f"| {name} | {spread(errors, 1)} |"
 
 
@@ -242,6 +245,8 @@ def transformer(found: Found) -> Iterator[str]:
             ("order of words", "python train.py --data hard", "3,000", "2 min"),
             ("AG News rows", "python train.py --data ../../shared/data/ag_news", "2,880",
              "3 min")):
+        if with_seeds(command)[-1] not in found:
+            continue
         each = column(found, command, "test_accuracy")
         network = listed([rights["this network"] for rights in each], 1)
         linear, bayes = (percent(each[0][peer], 1)
@@ -263,6 +268,8 @@ def gpt2(found: Found) -> Iterator[str]:
             COMMANDS["gpt2_from_scratch"],
             ("Python's reference (3.11)", "the same", "Tiny Shakespeare"),
             ("6 min 23 s", "3 min 40 s", "7 min 45 s")):
+        if command not in found:
+            continue
         run, shown = found[command], command.replace(" --data-dir ../../shared/data", "")
         counted = ", ".join(f"{run['counting'][each]:.3f}" for each in ("3-gram", "5-gram"))
         nats = run["character"]
@@ -315,7 +322,7 @@ def diffusion(found: Found) -> Iterator[str]:
         return (f"| {name} | {quality['distance']:.4f} | {quality['precision']:.3f} | "
                 f"{quality['recall']:.3f} | {percent(quality['as_asked'], 1)} |")
 
-    without, guided, _, mnist, ablation = COMMANDS["diffusion_from_scratch"]
+    without, guided, _, mnist, _ = COMMANDS["diffusion_from_scratch"]
     yield row("embedded digits, w = 0", found[without]["drawn"])
     yield row("embedded digits, w = 1", found[guided]["drawn"])
     yield row("450 real ones, of the training set", found[without]["real"])
@@ -326,21 +333,23 @@ def diffusion(found: Found) -> Iterator[str]:
 
 def stable_diffusion(found: Found) -> Iterator[str]:
     """How often drawings are as asked, of both models."""
-    fine, _, small = (found.get(name) for name in COMMANDS["stable_diffusion_from_scratch"])
-    small = small or fine
+    def cell(command: str, name: str, what: str) -> str:
+        """A share in percent, or whatever stands there if the command was not run again."""
+        known = command in found
+        return percent(found[command]["right"][name][what], 1, "") if known else "§"
+
+    fine, _, small = COMMANDS["stable_diffusion_from_scratch"]
     rows = {"real pictures, 500": "real pictures",
             "real, captions shuffled": "real, captions shuffled",
             "real, through the autoencoder": "real, through the autoencoder",
             "**as asked**": "as asked", "without a prompt": "without a prompt",
             "held-out pairs": "held-out pairs", "two things, related": "two things, related"}
     for name, key in rows.items():
-        cells = [percent(each["right"][key][what], 1, "") for each in (small, fine)
+        cells = [cell(each, key, what) for each in (small, fine)
                  for what in ("colour", "shape", "both")]
         yield f"| {name} | {' | '.join(cells)} |"
-    small, fine = (percent(each["right"]["two things, related"]["everything"], 1, "")
-                   for each in (small, fine))
-    yield ('| two things, with the relation ("everything") | | | '
-           f"{small} | | | {fine} |")
+    every = [cell(each, "two things, related", "everything") for each in (small, fine)]
+    yield f'| two things, with the relation ("everything") | | | {every[0]} | | | {every[1]} |'
 
 
 ROWS: dict[str, Callable[[Found], Iterator[str]]] = {
