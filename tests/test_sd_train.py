@@ -283,6 +283,19 @@ def test_a_run_cut_anywhere_and_resumed_is_the_uninterrupted_run(
     assert f"the run is finished, at step {STEPS}" in capsys.readouterr().err
 
 
+def test_times_weigh_in_training_and_validation_as_was_asked_for(tmp_path: Path,
+                                                                 monkeypatch: Patch) -> None:
+    given = set()
+    for module in (training, validation):
+        def spied(*args: object, name: str = module.__name__,
+                  losses: object = module.noise_losses) -> torch.Tensor:
+            given.add((name, *args[3:]))
+            return losses(*args)
+        monkeypatch.setattr(module, "noise_losses", spied)
+    assert train(tmp_path, "--gamma", 3, "--delta", 30) == 0
+    assert given == {("train", 3.0, 30.0), ("validation", 3.0, 30.0)}
+
+
 @pytest.mark.parametrize(("what", "wanted", "kept"), [("loss", 3, None), ("gradient", 9, 8)])
 def test_a_value_that_is_not_finite_stops_the_run_before_the_weights_change(
         what: str, wanted: int, kept: int | None, tmp_path: Path, monkeypatch: Patch,
