@@ -80,9 +80,10 @@ def test_a_run_leaves_what_it_says(alone: Path, tmp_path: Path, capsys: Said) ->
 
 
 def test_what_the_flags_leave_open_follows_from_the_preset() -> None:
-    for name in ("small", "shapes64"):
+    for name in ("small", "fine", "shapes64"):
         found = vars(chosen("--preset", name))
         assert {key: found[key] for key in options.RECIPES[name]} == options.RECIPES[name]
+        assert found["delta"] == (30 if name == "fine" else 1)       # as the README says
     recipe = options.RECIPES["small"]
     part = recipe["vae_steps"] / recipe["steps"]
     half = chosen("--steps", 1000)
@@ -127,6 +128,7 @@ def test_what_is_impossible_is_refused_before_any_work(alone: Path, tmp_path: Pa
             (("--stage", "vae"), "3 of 6 steps for the autoencoder do not fit --stage vae"),
             (("--image-size", 34), "--image-size has to be a multiple of 4"),
             (("--preset", "sd15", "--stage", "vae", "--vae-steps", 6), "name --weights"),
+            (("--delta", 0.5), "--delta 0.5 would let errors count less"),
             (("--weights", tmp_path / "no.pt"), "there is no checkpoint"),
             (("--weights", tmp_path / "no.safetensors"), "there are no weights at"),
             (("--weights", foreign), "was made by lenet_from_scratch"),
