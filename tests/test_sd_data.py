@@ -282,7 +282,8 @@ def make_folder(folder: Path, count: int = 12) -> list[Path]:
     return paths
 
 
-def test_a_folder_is_read_with_its_texts(tmp_path: Path, capsys: Said) -> None:
+def test_a_folder_is_read_with_its_texts(tmp_path: Path, capsys: Said,
+                                         monkeypatch: pytest.MonkeyPatch) -> None:
     paths = make_folder(tmp_path / "own", 20)
     paths[3].with_suffix(".txt").unlink()
     (tmp_path / "own" / "broken.png").write_bytes(b"no picture")
@@ -297,6 +298,9 @@ def test_a_folder_is_read_with_its_texts(tmp_path: Path, capsys: Said) -> None:
     assert "left out 1 of 21 pictures" in said and "left out 1 of 20 files" in said
     again = data.load(str(tmp_path / "own"), 16, seed=3, workers=2)
     assert again.digest == found.digest != data.load(str(tmp_path / "own"), 16, seed=4).digest
+    monkeypatch.setattr(data, "QUICK", (5, 1))
+    few = data.load(str(tmp_path / "own"), 16, seed=3, quick=True)
+    assert few.train.captions == found.train.captions[:5] and len(few.validation.captions) == 1
 
 
 @pytest.mark.parametrize("header", [True, False])
