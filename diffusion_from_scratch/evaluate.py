@@ -36,8 +36,11 @@ def spread_out(part: Part, count: int) -> Part:
     return part.some(torch.arange(count) * len(part.images) // count)
 
 
-def row(name: str, quality: Quality, answers: Tensor, labels: Tensor | None) -> dict:   # (N,)
-    """Print a row of the table; its numbers, the last one None if no digit was asked for."""
+def row(name: str, quality: Quality, answers: Tensor, labels: Tensor | None) -> dict:
+    """Print a row of the table; its numbers, the last one None if no digit was asked for.
+
+    `answers` are what the judge took the digits for (N,), `labels` what was asked for.
+    """
     right = None if labels is None else (answers == labels).double().mean().item()
     print(f"{name:24} {len(answers):7,} {quality.distance:9.4f} {quality.precision:10.3f} "
           f"{quality.recall:7.3f} {'-' if right is None else format(right, '.1%'):>9}")

@@ -223,7 +223,9 @@ def write_results(folder: Path, script: str, args: argparse.Namespace, **found: 
     path, others = folder / "results.json", {}
     with contextlib.suppress(FileNotFoundError, ValueError):     # nothing there to keep
         others = json.loads(path.read_text(encoding="utf-8"))
-    every = {**others, script: {"settings": vars(args), **found}}
+    settings = {name: str(value.resolve()) if isinstance(value, Path) else value
+                for name, value in vars(args).items() if name not in ("resume", "debug")}
+    every = {**others, script: {"settings": settings, **found}}
     folder.mkdir(parents=True, exist_ok=True)
     partial = path.with_name("results.json.partial")
     partial.write_text(json.dumps(every, indent=1, default=str) + "\n", encoding="utf-8")

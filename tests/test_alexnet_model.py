@@ -431,11 +431,12 @@ def test_the_table_is_printed_with_its_total(
 ) -> None:
     built, products = [], {"paper": "724,406,816", "single": "1,135,256,096",
                            "torchvision": "714,188,480"}
-    monkeypatch.setattr(model, "AlexNet", lambda *wanted: built.append(wanted) or full(variant))
+    net = full(variant)
+    monkeypatch.setattr(model, "AlexNet", lambda *wanted: built.append(wanted) or net)
     assert model.main(["--variant", variant]) == 0 and built == [(1000, variant, 1.0, 224)]
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["layer", "output", "parameters", "multiply-adds"]
-    assert lines[1].split()[:2] == ["conv1", f"{full(variant).conv1.out_channels}×55×55"]
+    assert lines[1].split()[:2] == ["conv1", f"{net.conv1.out_channels}×55×55"]
     assert lines[-1].split() == ["total", f"{COUNTS[variant]:,}", products[variant]]
     assert len(lines) == 13 and len({len(line) for line in lines}) == 1
 

@@ -520,7 +520,7 @@ def test_a_regression_whose_validation_targets_are_all_equal_can_be_learned(
 def test_a_run_leaves_what_it_promises_and_nothing_else(quick_run: Callable) -> None:
     out = quick_run("backprop_from_scratch").out
     assert sorted(path.name for path in out.iterdir()) == [
-        "best.npz", "checkpoint.npz", "loss.png", "metrics.csv"]
+        "best.npz", "checkpoint.npz", "loss.png", "metrics.csv", "results.json"]
 
 
 @pytest.mark.parametrize("name", ["digits", "mnist"])

@@ -186,14 +186,15 @@ def test_holes_are_filled_with_what_was_asked_for_and_not_with_what_was_there(
 # ---------------------------------------------------------------- the table
 
 
-def test_a_row_has_the_interval_of_everything() -> None:
+def test_a_row_has_the_interval_of_everything(capsys: Said) -> None:
     right = dict(zip(evaluating.NAMES, (0.9, 0.8, 0.7, 0.6, 0.5)))
-    cells = evaluating.line("as asked", 100, right).split()
+    assert evaluating.rows(100, [("as asked", right)]) == {"as asked": right}
+    cells = capsys.readouterr().out.split()
     assert cells == ["as", "asked", "100", "90.0%", "80.0%", "70.0%", "60.0%", "50.0%", "40.4%",
                      "to", "59.6%"]
 
 
-def test_every_row_asks_for_its_kind_of_prompts(capsys: Said, monkeypatch: Patch) -> None:
+def test_every_row_asks_for_its_kind_of_prompts(monkeypatch: Patch) -> None:
     given = []
 
     def judged(_painter: object, asked: list, seed: int, silent: bool = False,
@@ -202,8 +203,8 @@ def test_every_row_asks_for_its_kind_of_prompts(capsys: Said, monkeypatch: Patch
         return dict.fromkeys(evaluating.NAMES, 0.5)
 
     monkeypatch.setattr(evaluating, "adherence", judged)
-    evaluating.say_drawn(None, SimpleNamespace(count=5, seed=3), {"steps": 2})
-    names = [line[:30].strip() for line in capsys.readouterr().out.splitlines()]
+    names = [name for name, _ in evaluating.read_drawn(None, SimpleNamespace(count=5, seed=3),
+                                                       {"steps": 2})]
     wanted = {"as asked": ("trained", False), "without a prompt": ("trained", True),
               "held-out pairs": ("held-out", False), "two things, related": ("two", False)}
     assert names == list(wanted)
