@@ -19,7 +19,8 @@ NOT_AGAIN = ("alexnet_from_scratch", "gpt2_from_scratch", "lenet5_from_scratch",
 ELSEWHERE = {
     "alexnet_from_scratch": (
         "| drawn shapes", "| subset of CIFAR-10", "| nothing", "| local response",
-        "| overlapping", "| dropout", "| ReLU", "| two groups", "| colour noise", "| He's start"),
+        "| overlapping", "| dropout", "| ReLU", "| two groups", "| colour noise",
+        "| He's start"),
     "gpt2_from_scratch": ("| Python's reference", "| the same", "| Tiny Shakespeare"),
     "lenet5_from_scratch": (
         "| MNIST", "| digits", "| nothing", "| ReLU", "| batch norm", "| He's start", "| AdamW",
