@@ -1,8 +1,8 @@
 """The numbers in the READMEs' tables of results, from the commands that the READMEs name.
 
-    python -m tests.results lenet_from_scratch               # run its commands
-    python -m tests.results lenet_from_scratch --only 1998   # those that contain a word
-    python -m tests.results lenet_from_scratch --show        # the rows for the README
+    python tests/results.py lenet_from_scratch               # run its commands
+    python tests/results.py lenet_from_scratch --only 1998   # those that contain a word
+    python tests/results.py lenet_from_scratch --show        # the rows for the README
 
 A folder's commands run in the order below in one copy of the folder, next to ../shared/data, so
 that `evaluate.py` finds what `train.py` has trained. Each of them leaves a `results.json`, and
@@ -26,6 +26,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
+
+from support import load
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
@@ -240,19 +242,22 @@ def alexnet(found: Found) -> Iterator[str]:
 
 def transformer(found: Found) -> Iterator[str]:
     """Three data sets beside linear models, and what each part is good for."""
-    for name, command, trained, time in (
-            ("drawn sentences", "python train.py", "3,000", "30 s"),
-            ("order of words", "python train.py --data hard", "3,000", "2 min"),
-            ("AG News rows", "python train.py --data ../../shared/data/ag_news", "2,880",
+    for name, command, trained, tested, time in (
+            ("drawn sentences", "python train.py", "3,000", 1000, "30 s"),
+            ("order of words", "python train.py --data hard", "3,000", 1000, "2 min"),
+            ("AG News rows", "python train.py --data ../../shared/data/ag_news", "2,880", 600,
              "3 min")):
         if with_seeds(command)[-1] not in found:
             continue
         each = column(found, command, "test_accuracy")
         network = listed([rights["this network"] for rights in each], 1)
+        right = round(each[0]["this network"] * tested)
+        low, high = load("transformer_from_scratch").measures.wilson(right, tested)
         linear, bayes = (percent(each[0][peer], 1)
                          for peer in ("logistic regression", "naive Bayes"))
-        yield (f"| {name}, `{command}` | {trained} | {network} | {linear} | {bayes} | "
-               f"{time} |")
+        line = (f"| {name}, `{command}` | {trained} | {network} ({percent(low, 1, '')} to "
+                f"{percent(high, 1, '')}) | {linear} | {bayes} | {time} |")
+        yield line.replace("100.0", "100")
     ablation = found.get(COMMANDS["transformer_from_scratch"][-1], {"test_accuracy": {}})
     for name, values in ablation["test_accuracy"].items():
         if len(values) == 1:
