@@ -151,12 +151,13 @@ class Laboratory:
 
 
 def print_parts(laboratory: Laboratory, only: list[str]) -> dict[str, list[float]]:
-    """The table of what each part is good for; the errors in percent by what is left out."""
+    """The table of what each part is good for; the errors, from 0 to 1, by what is left out."""
     found = {}
     print("| without | test error (%), each seed | mean | standard deviation |")
     print("|---|---|---|---|", flush=True)
     for name in only:
-        errors = found[name] = laboratory.errors(WITHOUT[name])
+        errors = laboratory.errors(WITHOUT[name])
+        found[name] = [error / 100 for error in errors]
         each = ", ".join(f"{error:.1f}" for error in errors)
         print(f"| {name} | {each} | {spread(errors)} |", flush=True)
     return found

@@ -168,10 +168,9 @@ def column(found: Found, command: str, name: str, seeds: range = SEEDS) -> list[
 
 
 def spread(values: list[float], digits: int) -> str:
-    """Three columns: each value, the mean, the standard deviation; in percent already."""
-    each, *others = (", ".join(f"{value:.{digits}f}" for value in some) for some in (
+    """Three columns in percent: each value, the mean, the standard deviation."""
+    return " | ".join(listed(some, digits, "") for some in (
         values, [statistics.mean(values)], [statistics.stdev(values)]))
-    return " | ".join((each, *others))
 
 
 def backprop(found: Found) -> Iterator[str]:
@@ -230,7 +229,7 @@ def lenet5(found: Found) -> Iterator[str]:
                f"{percent(before)} | {paper} |")
     ablation = found.get(COMMANDS["lenet5_from_scratch"][-1], {"test_error": {}})
     for name, errors in ablation["test_error"].items():
-        yield f"| {name} | {spread([100 * error for error in errors], 2)} |"
+        yield f"| {name} | {spread(errors, 2)} |"
 
 
 def alexnet(found: Found) -> Iterator[str]:
@@ -261,8 +260,9 @@ def transformer(found: Found) -> Iterator[str]:
     ablation = found.get(COMMANDS["transformer_from_scratch"][-1], {"test_accuracy": {}})
     for name, values in ablation["test_accuracy"].items():
         if len(values) == 1:
-            name, values = f"{name} on one to three words in a row", values
-            yield f"| {name} | {values[0]:.1f} | {values[0]:.1f} | - |"
+            name += " on one to three words in a row"
+            right = percent(values[0], 1, "")
+            yield f"| {name} | {right} | {right} | - |"
         else:
             yield f"| {name} | {spread(values, 1)} |"
 

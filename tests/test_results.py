@@ -137,4 +137,4 @@ def test_scripts_keep_each_others_numbers(tmp_path: Path,
 
 def test_numbers_become_cells() -> None:
     assert results.percent(0.01234) == "1.23 %" and results.listed([0.5, 0.25], 0) == "50, 25 %"
-    assert results.spread([1.0, 3.0], 1) == "1.0, 3.0 | 2.0 | 1.4"
+    assert results.spread([0.01, 0.03], 1) == "1.0, 3.0 | 2.0 | 1.4"

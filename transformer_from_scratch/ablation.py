@@ -86,7 +86,7 @@ def columns(values: list[float]) -> str:
 
 
 def print_linear(data: Data) -> dict[str, list[float]]:
-    """The rows of the models that count sequences of words, and their accuracies in percent."""
+    """The rows of the models that count sequences of words; their accuracies in percent."""
     found = {}
     for name, answers in measures.linear_answers(data).items():
         right = 100 * (answers == data.test.labels).double().mean().item()
@@ -120,7 +120,8 @@ def main(argv: list[str] | None = None) -> int:
         console.say(f"wrote {console.from_here(args.out / 'sizes.png')}")
     else:
         found |= print_linear(data)
-    console.write_results(args.out, "ablation.py", args, test_accuracy=found)
+    console.write_results(args.out, "ablation.py", args, test_accuracy={
+        name: [value / 100 for value in values] for name, values in found.items()})
     return 0
 
 
