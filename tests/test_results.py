@@ -12,8 +12,7 @@ import results
 from support import FOLDERS, ROOT, load
 
 # Measured before the commands kept their numbers, and not again: an hour and more each.
-NOT_AGAIN = ("alexnet_from_scratch", "gpt2_from_scratch", "lenet5_from_scratch",
-             "transformer_from_scratch")
+NOT_AGAIN = ("alexnet_from_scratch", "gpt2_from_scratch", "lenet5_from_scratch")
 # What `results.py` does not make of numbers that were kept, by the beginnings of the rows; how
 # and where they were measured, the README says.
 ELSEWHERE = {
@@ -26,7 +25,6 @@ ELSEWHERE = {
         "| MNIST", "| digits", "| nothing", "| ReLU", "| batch norm", "| He's start", "| AdamW",
         "| one-cycle", "| label smoothing", "| distorted pictures", "| all of it"),
     "transformer_from_scratch": (
-        "| drawn sentences", "| order of words", "| AG News rows",
         "| nothing", "| positions", "| warm-up", "| smoothing", "| hidden-words", "| post-norm",
         "| relu", "| logistic regression", "| naive Bayes"),
     "vae_from_scratch": ("| `--data",),
