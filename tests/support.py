@@ -4,6 +4,7 @@ import contextlib
 import functools
 import importlib
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -76,6 +77,15 @@ def run(*command: str | Path, cwd: Path | None = None, timeout: float = 120,
 def warm(*more: str) -> Warm:
     """The process that has imported the libraries, one for each process of the suite."""
     return Warm(environment(), more)
+
+
+def lines_of(result: subprocess.CompletedProcess) -> list[str]:
+    """What a command has printed, without what Gloo says of itself in older PyTorch.
+
+    Two processes say it at the same time, so that pieces of it may stand anywhere in a line.
+    """
+    gloo = re.compile(r"Gloo|peer ranks|is connected to|^[\d\s]*$")
+    return [line for line in result.stdout.splitlines() if not gloo.search(line)]
 
 
 def start(*command: str | Path, cwd: Path | None = None) -> subprocess.Popen:

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from support import ROOT, load, run, start
+from support import ROOT, lines_of, load, run, start
 
 alexnet = load("alexnet_from_scratch")
 checkpoint, distributed, Part = alexnet.checkpoint, alexnet.distributed, alexnet.parts.Part
@@ -117,7 +117,7 @@ def test_two_processes_make_the_run_of_one(alone: Path, paired: SimpleNamespace)
 
 
 def test_only_the_first_process_prints_and_writes(alone: Path, paired: SimpleNamespace) -> None:
-    said = paired.result.stdout.splitlines()
+    said = lines_of(paired.result)
     assert len(said) == 3 + EPOCHS + 4 and "processes: 2; seed 0" in said[0]
     assert [line.split()[0] for line in said[3:-4]] == ["1", "2", "3"]
     names = said[-2].removeprefix("wrote ").split(", ")

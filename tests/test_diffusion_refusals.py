@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from support import ROOT, load, run
+from support import ROOT, lines_of, load, run
 
 diffusion = load("diffusion_from_scratch")
 checkpoint, options, training = diffusion.checkpoint, diffusion.options, diffusion.train
@@ -42,7 +42,7 @@ def test_two_processes_make_the_run_of_one(alone: Path, tmp_path: Path) -> None:
     """Seven pictures a step: one of the processes has three of them."""
     result = run(*TWO, ROOT / FOLDER / "train.py", *FLAGS, "--out-dir", tmp_path)
     assert result.returncode == 0, result.stderr
-    assert "processes: 2; seed 0" in result.stdout.splitlines()[0]
+    assert "processes: 2; seed 0" in lines_of(result)[0]
     for one, two in zip(rows(alone), rows(tmp_path), strict=True):
         assert two == pytest.approx(one, rel=1e-5)
     for name in ("checkpoint.pt", "best.pt"):

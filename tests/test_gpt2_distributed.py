@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from gpt2_runs import FOLDER, assert_close_weights, gpt2, rows
-from support import ROOT, run, start
+from support import ROOT, lines_of, run, start
 
 checkpoint, distributed, training = gpt2.checkpoint, gpt2.distributed, gpt2.train
 Patch = pytest.MonkeyPatch
@@ -84,7 +84,7 @@ def test_two_processes_make_the_run_of_one(alone: Path, paired: SimpleNamespace)
 
 
 def test_only_the_first_process_prints_and_writes(paired: SimpleNamespace) -> None:
-    said = paired.result.stdout.splitlines()
+    said = lines_of(paired.result)
     assert "processes: 2; seed 0" in said[0]
     assert [line.split()[0] for line in said[4:-4] if "|" not in line] == ["4", "8", "10"]
     names = said[-2].removeprefix("wrote ").split(", ")
