@@ -23,10 +23,11 @@ from typing import TextIO
 import torch
 from torch import nn
 
-from console import Refusal, from_here, one_line_errors, say
+from console import Refusal, forget_results, from_here, one_line_errors, say
 
 VERSION = 1  # of the layout below; raise it when old files can no longer be read
-OF_A_RUN = ("best.pt", "checkpoint.pt", "results.json", "progress/*.png")
+OF_A_RUN = ("best.pt", "checkpoint.pt", "progress/step_*.png", "progress/epoch_*.png")
+OF_WEIGHTS = ("train.py", "evaluate.py")     # whose results are of one run only
 
 
 def digest(contents: object) -> str:
@@ -178,6 +179,8 @@ def read_options(parser: argparse.ArgumentParser, argv: list[str] | None, folder
         raise Refusal(f"{path} needs the best.pt that was beside it: bring it back, or start "
                       "a new run")
     started = {**saved["options"], "out_dir": path.parent}
+    if missing := vars(args).keys() - {"resume", "debug"} - started.keys():
+        raise KeyError(min(missing))      # older code did not know this setting
     args = parser.parse_args(argv, argparse.Namespace(**started))
     args.resume = path
     for name in fixed:
@@ -192,8 +195,8 @@ class Metrics:
 
     A resumed run first drops the rows that lie beyond its checkpoint, so that the file
     equals the one of a run that was never interrupted, apart from the seconds. A new run
-    removes what an older one has left beside it, and while a run has it open, other processes
-    are refused: two runs never mix.
+    removes weights, progress and results of an older one, and while a run has it open, other
+    processes are refused: two runs never mix.
     """
 
     def __init__(self, path: Path, columns: list[str], resume_step: int | None = None) -> None:
@@ -205,6 +208,8 @@ class Metrics:
                 file.seek(0)
                 whole = [line for line in file if line.endswith("\n")]   # a full disk cuts one
                 rows = [row for row in csv.DictReader(whole) if int(row["step"]) <= resume_step]
+        if rows and list(rows[0]) != columns:
+            raise Refusal(f"{path} was written by older code: start a new run")
         partial = path.with_name(path.name + ".partial")
         with partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns)
@@ -214,14 +219,16 @@ class Metrics:
         self.file = path.open("a", newline="", encoding="utf-8")
         weakref.finalize(self, self.file.close)
         _claim(self.file)
-        for name in OF_A_RUN if resume_step is None else ():
-            for old in path.parent.glob(name):
+        if resume_step is None:
+            forget_results(path.parent, *OF_WEIGHTS)
+            for old in (old for name in OF_A_RUN for old in path.parent.glob(name)):
                 old.unlink()
 
     def add(self, **row: float) -> None:
         """Append one row and hand it to the operating system."""
         csv.DictWriter(self.file, self.columns).writerow(row)
         self.file.flush()
+        forget_results(self.path.parent, *OF_WEIGHTS)     # other weights follow
 
 
 def _claim(file: TextIO) -> None:

@@ -124,7 +124,7 @@ def inference_parser(about: str, devices: bool = True) -> argparse.ArgumentParse
                         help="seed of whatever is drawn at random (default: %(default)s)")
     parser.add_argument("--out", metavar="DIR", type=Path,
                         default=Path(__file__).with_name("runs"),
-                        help="where pictures are written (default: runs/ in this folder)")
+                        help="where everything is written (default: runs/ in this folder)")
     _add_debug(parser)
     return parser
 
@@ -220,16 +220,34 @@ def write_results(folder: Path, script: str, args: argparse.Namespace, **found: 
     The file holds {"train.py": {"settings": {"seed": 0, ...}, "test_error": 0.0133, ...}, ...};
     shares are from 0 to 1, times in seconds. It is written whole or not at all.
     """
-    path, others = folder / "results.json", {}
-    with contextlib.suppress(FileNotFoundError, ValueError):     # nothing there to keep
-        others = json.loads(path.read_text(encoding="utf-8"))
     settings = {name: str(value.resolve()) if isinstance(value, Path) else value
                 for name, value in vars(args).items() if name not in ("resume", "debug")}
-    every = {**others, script: {"settings": settings, **found}}
+    _replace_results(folder, {**_results(folder), script: {"settings": settings, **found}})
+
+
+def forget_results(folder: Path, *scripts: str) -> None:
+    """Take out of `results.json` what scripts have found of weights that are no more."""
+    before = _results(folder)
+    kept = {name: found for name, found in before.items() if name not in scripts}
+    if kept != before:
+        _replace_results(folder, kept)
+
+
+def _results(folder: Path) -> dict[str, dict]:
+    with contextlib.suppress(FileNotFoundError, ValueError):     # nothing there to keep
+        found = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        return found if isinstance(found, dict) else {}
+    return {}
+
+
+def _replace_results(folder: Path, results: dict[str, dict]) -> None:
+    path, partial = folder / "results.json", folder / "results.json.partial"
     folder.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name("results.json.partial")
-    partial.write_text(json.dumps(every, indent=1, default=str) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    try:
+        partial.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def one_line_errors(main: Callable[..., int]) -> Callable[..., int]:

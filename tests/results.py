@@ -5,11 +5,12 @@
     python tests/results.py lenet_from_scratch --show        # the rows for the README
 
 A folder's commands run in the order below in one copy of the folder, next to ../shared/data, so
-that `evaluate.py` finds what `train.py` has trained. Each of them leaves a `results.json`, and
-what is in it without the settings goes into `results.json` of the folder, by command. Times in
-the tables are of idle machines and written by hand: those in a results.json are of whatever
-else the machine did. `test_results.py` holds that every row of a README is one that is made
-here of these numbers, or is listed in ELSEWHERE with the reason why it is not.
+that `evaluate.py` finds what `train.py` has trained. Each of them leaves a `results.json`, or a
+benchmark its `--json`, and what is in it without the settings goes into `results.json` of the
+folder, by command. Times in the tables are of idle machines and written by hand: those in a
+results.json are of whatever else the machine did. `test_results.py` holds that every row of a
+README is one that is made here of these numbers, or is listed in ELSEWHERE with the reason why
+it is not.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import json
 import math
 import os
 import platform
+import re
 import shlex
 import shutil
 import statistics
@@ -103,20 +105,24 @@ COMMANDS = {
 
 
 def machine() -> dict[str, object]:
-    """What the numbers were measured with."""
-    return {"threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
-            "processor": platform.machine(), "python": platform.python_version(),
+    """What the numbers were measured with; Linux alone says which processor it is."""
+    known = Path("/proc/cpuinfo")
+    names = re.findall(r"model name\s*: (.*)", known.read_text()) if known.exists() else []
+    return {"threads": 1, "processor": (names or [platform.machine()])[0],
+            "python": platform.python_version(),
             **{name: version(name) for name in ("numpy", "torch")}}
 
 
 def result_of(command: str, home: Path) -> dict:
-    """Run a command in a copy of its folder; its results.json, without the settings."""
+    """Run a command on one thread in a copy of its folder; its results without settings."""
     words = shlex.split(command)[1:]
+    alone = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     if words[0].startswith("tests/"):                  # a benchmark writes where it is told to
         path = home / "found.json"
-        subprocess.run([sys.executable, *words, "--json", path], cwd=ROOT, check=True)
+        subprocess.run([sys.executable, *words, "--json", path], cwd=ROOT, env=alone,
+                       check=True)
         return json.loads(path.read_text(encoding="utf-8"))["found"]
-    subprocess.run([sys.executable, *words], cwd=home, check=True)
+    subprocess.run([sys.executable, *words], cwd=home, env=alone, check=True)
     found = json.loads((home / "runs" / "results.json").read_text(encoding="utf-8"))[words[0]]
     del found["settings"]
     return found
@@ -169,8 +175,9 @@ def column(found: Found, command: str, name: str, seeds: range = SEEDS) -> list[
 
 def spread(values: list[float], digits: int) -> str:
     """Three columns in percent: each value, the mean, the standard deviation."""
-    return " | ".join(listed(some, digits, "") for some in (
-        values, [statistics.mean(values)], [statistics.stdev(values)]))
+    mean = percent(statistics.mean(values), digits, "")
+    deviation = percent(statistics.stdev(values), digits, "") if len(values) > 1 else "-"
+    return f"{listed(values, digits, '')} | {mean} | {deviation}"
 
 
 def backprop(found: Found) -> Iterator[str]:
@@ -374,7 +381,11 @@ def main(argv: list[str] | None = None) -> int:
         if not args.show:
             run_all(folder, args.only)
         else:
-            print("\n".join(ROWS[folder](read(folder))))
+            try:
+                for row in ROWS[folder](read(folder)):
+                    print(row)
+            except KeyError as missing:
+                print(f"{folder}: {missing} was not run, so there are no more rows")
     return 0
 
 

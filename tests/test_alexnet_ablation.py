@@ -325,10 +325,11 @@ def test_a_quick_table_is_printed(folder: Path) -> None:
     assert found and found[1] == found[2] and 0 <= float(found[1]) <= 100
 
 
-def test_a_signal_ends_it_between_two_steps(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_between_two_steps(number: int, folder: Path, tmp_path: Path) -> None:
     process = start(SCRIPT, "--data", folder, "--epochs", 1000, cwd=tmp_path)
     next(line for line in process.stdout if line.startswith("|---"))
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     said, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert said == "" and "stopping after this step" in errors and "Traceback" not in errors

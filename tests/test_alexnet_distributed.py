@@ -1,4 +1,4 @@
-"""AlexNet in two processes, as `torchrun` starts them, and what they share: answers and files.
+"""AlexNet in two processes, as `torchrun` would start them: what they share, and the files.
 
 The same run in one process is the measure. Its batches of seven are odd, and its last batch
 is a single picture, so that the second process has nothing to do there.
@@ -101,7 +101,7 @@ def alone(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def paired(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """The run under `torchrun`: where it wrote, and what it said."""
+    """The run of two processes: where it wrote, and what it said."""
     out = tmp_path_factory.mktemp("paired")
     result = run(*TWO, FOLDER / "train.py", "--data", folder, *FLAGS, "--out-dir", out)
     assert result.returncode == 0, result.stderr

@@ -81,6 +81,25 @@ def test_an_array_that_lies_in_memory_column_by_column_is_loaded_alike(tmp_path:
     assert (loaded["w"] == array).all() and (loaded["t"] == array[:, ::2]).all()
 
 
+def test_no_single_flipped_bit_is_accepted_with_other_values(tmp_path: Path) -> None:
+    path, damaged = tmp_path / "checkpoint.npz", tmp_path / "damaged.npz"
+    checkpoint.save(path, contents())
+    good, whole = path.read_bytes(), checkpoint.load(path)
+    dice = random.Random(0)
+    refused = 0
+    for _ in range(600):
+        position, bit = dice.randrange(len(good)), dice.randrange(8)
+        flipped = bytearray(good)
+        flipped[position] ^= 1 << bit
+        damaged.write_bytes(flipped)
+        try:
+            assert same(checkpoint.load(damaged), whole), f"bit {bit} of byte {position}"
+        except Refusal as error:
+            assert "damaged" in str(error) or "is not a checkpoint" in str(error)
+            refused += 1
+    assert refused > 400      # the others hit what nobody reads, such as the times of the zip
+
+
 @pytest.mark.parametrize("where", ["an array", "a name", "the text"])
 def test_the_digest_finds_a_change_that_the_sums_of_the_zip_do_not(
     where: str, tmp_path: Path
@@ -187,6 +206,16 @@ def load_without_care(path: Path) -> None:
             loader()
         except Exception:  # another loader is the right one
             pass
+
+
+def test_nothing_in_a_hostile_file_is_executed(tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    for name, data in hostile_files(marker).items():
+        path = tmp_path / f"{name}.npz"
+        path.write_bytes(data)
+        with pytest.raises(Refusal, match="damaged or not a checkpoint|is not a checkpoint of"):
+            checkpoint.load(path)
+        assert not marker.exists(), name
 
 
 def test_the_payloads_would_have_worked_in_an_unsafe_loader(tmp_path: Path) -> None:

@@ -12,11 +12,10 @@ import pytest
 from sklearn.neural_network import MLPRegressor
 from threadpoolctl import threadpool_limits
 
-from support import ROOT, load
+from support import load
 
 backprop = load("backprop_from_scratch")
 Part = backprop.data.Part
-TRAIN = ROOT / "backprop_from_scratch" / "train.py"
 NET = ("--layers", "24", "--batch-size", "32", "--lr", "0.003", "--dropout", "0.2")
 EPOCHS = 3
 PER_EPOCH = 38    # 1,200 samples in batches of 32, the last of them of 16
@@ -509,9 +508,6 @@ def test_a_regression_whose_validation_targets_are_all_equal_can_be_learned(
         code = train(tmp_path / "out", "--task", "regression", "--epochs", 2, data=table)
     assert code == 0, capsys.readouterr().err
     assert min(column(tmp_path / "out", "validation_score")) > -1e6
-
-
-# ---------------------------------------------------------------- signals
 
 
 # ---------------------------------------------------------------- files

@@ -135,11 +135,12 @@ def test_a_new_run_and_what_an_old_one_has_left_never_mix(
     assert tiny.resume(out) == 1
     assert f"{tiny.last} needs the {tiny.best} that was beside it" in sentence(capsys)
     shutil.copy(tiny.half / tiny.best, out)
-    (out / "results.json").write_text('{"train.py": {"steps": 7}}')
+    (out / "results.json").write_text('{"train.py": {"steps": 7}, "sweep.py": {}}')
     with tiny.at_step(1, lambda: signal.raise_signal(signal.SIGTERM)):
         assert tiny.fresh(out) == 143
     assert tiny.modules.checkpoint.load(out / tiny.last)["step"] == 1
-    assert not (out / tiny.best).exists() and not (out / "results.json").exists()
+    assert not (out / tiny.best).exists()
+    assert "steps" not in (out / "results.json").read_text()
     tiny.assert_goes_on(out)
 
 

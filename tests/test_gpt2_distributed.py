@@ -1,4 +1,4 @@
-"""GPT-2 in two processes, as `torchrun` starts them: the run of one, shared fairly.
+"""GPT-2 in two processes, as `torchrun` would start them: the run of one, shared fairly.
 
 The batch of seven windows is odd and is read in two parts, so no two parts need be equally
 long. The same run in one process, in one part, is the measure.
@@ -69,7 +69,7 @@ def alone(book: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def paired(book: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """The run under `torchrun`: where it wrote, and what it said."""
+    """The run of two processes: where it wrote, and what it said."""
     out = tmp_path_factory.mktemp("paired")
     result = run(*TWO, HOME / "train.py", "--data", book, *FLAGS, "--out-dir", out)
     assert result.returncode == 0, result.stderr

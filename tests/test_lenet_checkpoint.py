@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import random
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,26 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
+def test_no_single_flipped_bit_is_accepted_with_other_values(tmp_path: Path) -> None:
+    """PyTorch itself does not look: of its own files many a flip changes a weight unseen."""
+    path, damaged = tmp_path / "checkpoint.pt", tmp_path / "damaged.pt"
+    checkpoint.save(path, contents())
+    good, whole = path.read_bytes(), checkpoint.load(path)
+    dice = random.Random(0)
+    refused = 0
+    for _ in range(600):
+        position, bit = dice.randrange(len(good)), dice.randrange(8)
+        flipped = bytearray(good)
+        flipped[position] ^= 1 << bit
+        damaged.write_bytes(flipped)
+        try:
+            assert same(checkpoint.load(damaged), whole), f"bit {bit} of byte {position}"
+        except Refusal as error:
+            assert "damaged" in str(error) or "version" in str(error) or "not a" in str(error)
+            refused += 1
+    assert refused > 150  # most other flips hit the padding of the file format
+
+
 def test_the_digest_covers_names_types_shapes_and_order() -> None:
     base = {"a": torch.zeros(2, 3), "b": [1, 2]}
     variants = [
@@ -86,6 +107,16 @@ def hostile_files(marker: Path) -> dict[str, bytes]:
             torch.save(value, buffer)
             files[f"torch_{name}_{place}"] = buffer.getvalue()
     return files
+
+
+def test_nothing_in_a_hostile_file_is_executed(tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    for name, data in hostile_files(marker).items():
+        path = tmp_path / f"{name}.pt"
+        path.write_bytes(data)
+        with pytest.raises(Refusal, match="damaged or not a checkpoint"):
+            checkpoint.load(path)
+        assert not marker.exists(), name
 
 
 def test_the_payloads_would_have_worked_in_an_unsafe_loader(tmp_path: Path) -> None:

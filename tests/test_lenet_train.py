@@ -238,16 +238,17 @@ def test_shuffled_labels_cannot_be_generalised(tmp_path: Path,
     assert min(float(row["validation_error"]) for row in rows(tmp_path)) > 0.75
 
 
-def test_a_signal_saves_the_run_and_says_how_to_go_on(tmp_path: Path) -> None:
-    """Of a real process; `test_faults.py` asks it of both signals and of all folders."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_the_run_and_says_how_to_go_on(number: int, tmp_path: Path) -> None:
+    """Of a real process; `test_faults.py` asks it of all folders."""
     process = start(TRAIN, "--data", "digits", "--epochs", 100_000, "--log-every", 1,
                     "--out-dir", tmp_path)
     for line in process.stdout:
         if line.split()[:1] == ["2"]:   # the second epoch is done
             break
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 143
+    assert process.returncode == 128 + number
     assert "--resume" in errors and "Traceback" not in errors
     saved = lenet.checkpoint.load(tmp_path / "checkpoint.pt")
     assert saved["step"] >= 2 * PER_EPOCH

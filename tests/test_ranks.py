@@ -9,7 +9,6 @@ import json
 import os
 import re
 import shlex
-import socket
 import subprocess
 import textwrap
 import time
@@ -20,6 +19,7 @@ import torch
 import torch.distributed as dist
 
 from support import ROOT, load, run, start
+from two import free_port
 
 Patch, Said = pytest.MonkeyPatch, pytest.CaptureFixture
 LENGTHS = {"alexnet_from_scratch": ("--epochs", 500, "--log-every", 1),
@@ -71,12 +71,6 @@ MORTAL = """
         setattr(home, moment, mortal(getattr(home, moment), 12 * [None]))
     sys.exit(train.main([*flags, "--out-dir", out]))
 """
-
-
-def free_port() -> int:
-    with socket.socket() as asked:
-        asked.bind(("127.0.0.1", 0))
-        return asked.getsockname()[1]
 
 
 def mortal(folder: str, out: Path, rank: int, moment: str,

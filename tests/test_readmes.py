@@ -143,13 +143,23 @@ def do(command: str, home: Path) -> SimpleNamespace:
     """Run one command of a README in a folder; says what pictures it lacks and how it ended."""
     words = words_of(command)
     if words is None or is_listed(command):
-        return SimpleNamespace(lacking=[], returncode=0, stderr="")
+        return SimpleNamespace(lacking=[], returncode=0, stderr="", touched={})
     script = text_of(home / words[0])
     words = shortened(words, torch.cuda.is_available(), script)
     lacking = [word for word in words if word.lower().endswith(PICTURES)
                and not (home / word).exists()]
+    before = snapshot(home)
     done = run(*words, cwd=home, timeout=500)
-    return SimpleNamespace(lacking=lacking, returncode=done.returncode, stderr=done.stderr)
+    touched = dict(before.items() ^ snapshot(home).items())
+    return SimpleNamespace(lacking=lacking, returncode=done.returncode, stderr=done.stderr,
+                           touched=touched)
+
+
+def snapshot(home: Path) -> dict[Path, tuple[int, int]]:
+    """Size and time of every file."""
+    files = [path for path in home.rglob("*") if path.is_file()]
+    return {path.relative_to(home): (path.stat().st_size, path.stat().st_mtime_ns)
+            for path in files}
 
 
 @pytest.mark.timeout(600)
@@ -169,6 +179,9 @@ def test_a_command_of_a_readme_works(project: Callable, folder: str, number: int
     assert "Traceback" not in result.stderr, result.stderr
     if not command.startswith("torchrun"):                   # which has words of its own
         assert "Warning" not in result.stderr and "\r" not in result.stderr, result.stderr
+    assert not [path for path in result.touched if path.parts[0] not in ("runs", "data")]
+    if command == "python visualize.py" and (here.home / "pretrained.pt").exists():
+        assert re.search(r"^using runs/\S*best\.pt$", result.stderr, re.MULTILINE)
     if command.startswith("python train.py") and not re.search("--(out-dir|resume)", command):
         assert (here.home / "runs" / "metrics.csv").exists()
 

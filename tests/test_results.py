@@ -95,7 +95,7 @@ def test_a_command_leaves_its_numbers(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(("folder", "name"), [("backprop_from_scratch", "test_score"),
                                               ("lenet_from_scratch", "test_error")])
 def test_what_was_kept_comes_again(folder: str, name: str, tmp_path: Path) -> None:
-    """Of quick commands; another processor rounds otherwise, and a digit more is wrong."""
+    """Of quick commands; another processor rounds otherwise, so a few digits may differ."""
     command = "python train.py --data digits --seed 0"
     kept = results.read(folder)[command]
     home = shutil.copytree(ROOT / folder, tmp_path / folder,
@@ -121,14 +121,46 @@ def test_scripts_keep_each_others_numbers(tmp_path: Path,
     settings = {"seed": 1, "data_dir": str(Path("here").resolve())}
     assert found() == {"train.py": {"settings": settings, "steps": 3},
                        "evaluate.py": {"settings": settings, "recall": {"w = 0": 0.25}}}
-    (out / "results.json").write_text('{"train.py": {"set', encoding="utf-8")
-    write(out, "train.py", args, steps=4)
-    assert found() == {"train.py": {"settings": settings, "steps": 4}}
+    for unreadable in ('{"train.py": {"set', "[]", "null"):
+        (out / "results.json").write_text(unreadable, encoding="utf-8")
+        write(out, "train.py", args, steps=4)
+        assert found() == {"train.py": {"settings": settings, "steps": 4}}
     with monkeypatch.context() as patch, pytest.raises(OSError):
         patch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
         write(out, "train.py", args, steps=5)
-    (out / "results.json.partial").unlink()
     assert found()["train.py"]["steps"] == 4
+    with pytest.raises(TypeError):
+        write(out, "train.py", args, steps=out)
+    assert found()["train.py"]["steps"] == 4
+
+
+def test_results_of_weights_that_are_no_more_are_forgotten(tmp_path: Path) -> None:
+    """Those of an ablation stay; a run that goes on has other weights with its first row."""
+    lenet = load("lenet_from_scratch")
+    table, args = tmp_path / "metrics.csv", argparse.Namespace(seed=1)
+
+    def kept() -> set[str]:
+        return set(json.loads((tmp_path / "results.json").read_text(encoding="utf-8")))
+
+    for resumed in (None, 5):
+        for script in ("train.py", "evaluate.py", "ablation.py"):
+            lenet.console.write_results(tmp_path, script, args)
+        metrics = lenet.checkpoint.Metrics(table, ["step", "seconds"], resumed)
+        assert len(kept()) == (1 if resumed is None else 3)
+        metrics.add(step=5, seconds=1.0)
+        assert kept() == {"ablation.py"}
+        metrics.file.close()
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_table_and_settings_of_older_code_are_not_gone_on_with(folder: str,
+                                                                 tmp_path: Path) -> None:
+    modules, table = load(folder), tmp_path / "metrics.csv"
+    table.write_text("step,rate\n1,0.5\n", encoding="utf-8")
+    with pytest.raises(modules.console.Refusal, match="older code: start a new run"):
+        modules.checkpoint.Metrics(table, ["step", "lr"], 5)
+    assert table.read_text(encoding="utf-8") == "step,rate\n1,0.5\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
 
 
 def test_numbers_become_cells() -> None:

@@ -2,9 +2,9 @@
 
     python tests/two.py train.py --quick
 
-They get what `torchrun` tells a process by its environment, and begin as copies of this one: so
-a suite need not import PyTorch for each of them and for `torchrun` as well. What is slow in the
-suite, such as the commands of the READMEs, has `torchrun` itself.
+They get what `torchrun` tells a process by its environment, and begin as copies of this one: in
+the suite `warm.py` has imported PyTorch before, once for all. What is slow in the suite, such
+as the commands of the READMEs, has `torchrun` itself.
 """
 
 import os
@@ -23,11 +23,12 @@ def free_port() -> int:
 
 
 def main() -> None:
-    """Begin twice; the first process that fails ends the other."""
-    port, pids = str(free_port()), []
+    """Begin twice; the first process that fails ends the other, and each has our time limit."""
+    port, pids, limit = str(free_port()), [], signal.getitimer(signal.ITIMER_REAL)[0]
     for number in ("0", "1"):
         pids.append(os.fork())
         if not pids[-1]:
+            signal.setitimer(signal.ITIMER_REAL, limit)      # a copy does not inherit it
             os.environ.update(RANK=number, LOCAL_RANK=number, WORLD_SIZE="2",
                               MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
             sys.argv = sys.argv[1:]

@@ -102,7 +102,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", metavar="N", type=console.seed, default=0, help="default: 0")
     parser.add_argument("--out", metavar="DIR", type=Path,
                         default=Path(__file__).with_name("runs"),
-                        help="where the picture goes (default: runs/ in this folder)")
+                        help="where collapse.png and results.json go (default: runs/ in this "
+                             "folder)")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     args = parser.parse_args(argv)
     known, unseen = digits()

@@ -33,7 +33,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="epochs of each training (default: %(default)s)")
     add("--seed", metavar="N", type=console.seed, default=0, help="default: 0")
     add("--out", metavar="DIR", type=Path, default=Path(__file__).with_name("runs"),
-        help="where the picture goes (default: runs/ in this folder)")
+        help="where rate_distortion.png and results.json go (default: runs/ in this folder)")
     add("--quick", action="store_true", help="a smoke run: one epoch, two values")
     add("--debug", action="store_true", help="show the traceback of an error")
     args = parser.parse_args(argv)
@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
     data = load(args.data, args.data_dir, counts=counts)
     data = data.shortened(counts) if args.quick else data
     print("     β    recon.      KL     -ELBO  active    PSNR", flush=True)
-    rows = []
+    rows, kept = [], {}
     with console.Stop() as stop:
         for beta in args.betas:
             run = trained(args, beta, data, stop)
@@ -76,10 +76,12 @@ def main(argv: list[str] | None = None) -> int:
                 return stop.exit_code
             found = evaluate(run.model, inputs_of(data.test, run.config))
             rows.append((beta, found.reconstruction, found.kl))
+            kept[f"{beta:g}"] = {"cost": found.cost, "kl": found.kl, "active": found.active,
+                                 "psnr": found.psnr}
             print(f"{beta:6g} {found.reconstruction:9.2f} {found.kl:7.2f} {found.cost:9.2f} "
                   f"{found.active:7} {found.psnr:7.2f}", flush=True)
     pictures.draw_rate_distortion(rows, args.out / "rate_distortion.png")
-    console.write_results(args.out, "sweep.py", args, rows=rows)
+    console.write_results(args.out, "sweep.py", args, prices=kept)
     print(f"wrote rate_distortion.png and results.json to {console.from_here(args.out)}")
     return 0
 
