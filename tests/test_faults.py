@@ -144,6 +144,18 @@ def test_a_new_run_and_what_an_old_one_has_left_never_mix(
     tiny.assert_goes_on(out)
 
 
+def test_a_setting_that_the_checkpoint_does_not_have_is_not_made_up(
+        tiny: Folder, out: Path, capsys: Said) -> None:
+    """Older code did not know it, so nobody can say with which value the run began."""
+    checkpoint = tiny.modules.checkpoint
+    whole = checkpoint.load(out / tiny.last)
+    del whole["version"], whole["options"]["log_every"]
+    checkpoint.save(out / tiny.last, whole)
+    before = files(out)
+    assert tiny.resume(out) == 1 and files(out) == before
+    assert "'log_every' is missing: if older code has written" in sentence(capsys)
+
+
 # ---------------------------------------------------------------- no room, no permission
 
 
