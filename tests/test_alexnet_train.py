@@ -5,6 +5,7 @@ batches and a rest of two, with dropout, crops and colour noise on.
 """
 
 import csv
+import json
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -353,6 +354,8 @@ def test_the_test_pictures_are_used_once_on_the_best_weights(
     where = "top-5 5.00%, on 40 pictures, with the weights of epoch 2"
     assert capsys.readouterr().out.splitlines()[-4:-2] == [
         f"one crop: test error 37.50%, {where}", f"ten crops: test error 25.00%, {where}"]
+    found = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["train.py"]
+    assert (found["test_error"], found["ten_crops_error"]) == (0.375, 0.25)
 
 
 def test_shuffled_labels_cannot_be_generalised_and_true_ones_can(

@@ -4,6 +4,7 @@ import argparse
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -161,6 +162,69 @@ def test_a_table_and_settings_of_older_code_are_not_gone_on_with(folder: str,
         modules.checkpoint.Metrics(table, ["step", "lr"], 5)
     assert table.read_text(encoding="utf-8") == "step,rate\n1,0.5\n"
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
+
+
+TRAINED = {      # what train.py prints of its numbers
+    "alexnet": "one crop: test error {test_error:.2%}, |ten crops: test error "
+               "{ten_crops_error:.2%}, |of epoch {best_epoch}\n",
+    "backprop": " {test_score:.4f} on |of epoch {best_epoch}\n",
+    "diffusion": "validation loss {validation_loss:.4f}, |of step {best_step}\n",
+    "gpt2": " {token:.4f} nats a token, {character:.4f} nats |of step {best_step}\n|5-gram "
+            "{counting[5-gram]:.3f}\n",
+    "lenet": "test error {test_error:.2%} on |of epoch {best_epoch} ",
+    "lenet5": "test error {test_error:.2%} on |of epoch {best_epoch}\n|AUROC {letters:.3f} ",
+    "stable_diffusion": "validation loss {validation_loss:.5f}, |of step {best_step}\n",
+    "transformer": "test accuracy {test_accuracy[this network]:.2%} |of epoch {best_epoch}\n|"
+                   "logistic regression: {test_accuracy[logistic regression]:.2%} |"
+                   "naive Bayes: {test_accuracy[naive Bayes]:.2%} ",
+    "vae": "-ELBO {cost:.2f} nats|KL {kl:.2f}), {active} of |PSNR {psnr:.2f} dB|components "
+           "{pca_psnr:.2f} dB|of epoch {best_epoch}\n",
+}
+EVALUATED = {    # flags of evaluate.py, and what it prints of its numbers
+    "diffusion": ("--count 100 --steps 2",
+                  "drawn                        100{drawn[distance]:10.4f}"
+                  "{drawn[precision]:11.3f}{drawn[recall]:8.3f}{drawn[as_asked]:10.1%}\n|"
+                  "real, the floor              100{real[distance]:10.4f}"
+                  "{real[precision]:11.3f}{real[recall]:8.3f}{real[as_asked]:10.1%}\n|"
+                  "picture {nearest_median:.1f} grey|median, {nearest:.1f} at|"
+                  "digits {test_nearest_median:.1f} and {test_nearest:.1f}; {copies} copies"),
+    "stable_diffusion": ("--count 4 --steps 2",
+                         "PSNR {psnr:.2f} dB, deviation of latents {deviation:.3f}|"
+                         "thing: {pointing:.1%} (anywhere: {pointing_anywhere:.1%})|"
+                         "colour {filled_colour:.1%}, both {filled_both:.1%};|"
+                         "pixels by {kept_levels:.2f} levels"),
+    "vae": ("--quick --samples 3 --count 50",
+            " {cost:.2f} nats an image|KL {kl:.2f})\n|units          {active} of |"
+            "pixel          {sigma:.4f}|{psnr:.2f} dB; PCA|components {pca_psnr:.2f} dB|"
+            "p(x)              {log_likelihood:.2f} ± {standard_error:.2f} nats|"
+            "probe          {probe:.1%} (|hue {probes[hue]:.1%}|R²      {hue_r2:.3f}|"
+            "at least {judge:.1%} of|arithmetic  {succeeds:.1%} succeed, {collateral:.1%} coll|"
+            "{copies} copies among|is {nearest:.1f} grey levels|of one {redrawn:.1f}"),
+}
+
+
+def assert_said(text: str, form: str, numbers: dict) -> None:
+    for part in form.split("|"):
+        assert part.format(**numbers) in text, part
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_the_numbers_of_a_training_are_those_it_prints(name: str, quick_run: Callable) -> None:
+    done = quick_run(f"{name}_from_scratch")
+    found = json.loads((done.out / "results.json").read_text(encoding="utf-8"))["train.py"]
+    assert_said(done.result.stdout, TRAINED[name], found)
+    assert found["settings"]["seed"] == 0 and found["seconds"] > 0
+
+
+@pytest.mark.parametrize("name", EVALUATED)
+def test_the_numbers_of_an_evaluation_are_those_it_prints(
+        name: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    flags, form = EVALUATED[name]
+    home = ROOT / f"{name}_from_scratch"
+    best = ["--checkpoint", str(home / "pretrained.pt"), "--out", str(tmp_path)]
+    assert load(home.name).evaluate.main([*best, *flags.split()]) == 0
+    found = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["evaluate.py"]
+    assert_said(capsys.readouterr().out, form, found)
 
 
 def test_numbers_become_cells() -> None:
