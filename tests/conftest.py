@@ -7,10 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
-import pytest
-import torch
+# Two processes with two threads each on two cores would wait for each other most of the time.
+os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
-from support import ROOT, SHARED, load, run
+import pytest                                           # noqa: E402
+import torch                                            # noqa: E402
+
+from support import ROOT, SHARED, load, run             # noqa: E402
 
 NOT_SKIPPABLE = "needs ../shared/data"
 

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+import result_rows
 import results
 from support import FOLDERS, ROOT, load
 
 # Measured before the commands kept their numbers, and not again: an hour and more each.
 NOT_AGAIN = ("alexnet_from_scratch",)
-# What `results.py` does not make of numbers that were kept, by the beginnings of the rows; how
+# What `result_rows.py` does not make of numbers that were kept, by the beginnings of the rows; how
 # and where they were measured, the README says.
 ELSEWHERE = {
     "alexnet_from_scratch": (
@@ -54,7 +55,7 @@ def rows(folder: str) -> list[str]:
 
 @each_folder
 def test_rows_are_made_of_what_commands_wrote(folder: str) -> None:
-    made, spared = list(results.ROWS[folder](results.read(folder))), ELSEWHERE.get(folder, ())
+    made, spared = list(result_rows.ROWS[folder](results.read(folder))), ELSEWHERE.get(folder, ())
     patterns, there = [re.escape(row).replace("§", "[^|]*") for row in made], rows(folder)
     others = [row for row in there if not any(re.fullmatch(each, row) for each in patterns)]
     assert len(there) - len(others) == len(made), made
@@ -228,5 +229,6 @@ def test_the_numbers_of_an_evaluation_are_those_it_prints(
 
 
 def test_numbers_become_cells() -> None:
-    assert results.percent(0.01234) == "1.23 %" and results.listed([0.5, 0.25], 0) == "50, 25 %"
-    assert results.spread([0.01, 0.03], 1) == "1.0, 3.0 | 2.0 | 1.4"
+    assert result_rows.percent(0.01234) == "1.23 %"
+    assert result_rows.listed([0.5, 0.25], 0) == "50, 25 %"
+    assert result_rows.spread([0.01, 0.03], 1) == "1.0, 3.0 | 2.0 | 1.4"
