@@ -10,10 +10,10 @@ from types import SimpleNamespace
 # Two processes with two threads each on two cores would wait for each other most of the time.
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
-import pytest                                           # noqa: E402
-import torch                                            # noqa: E402
+import pytest
+import torch
 
-from support import ROOT, SHARED, load, run             # noqa: E402
+from support import ROOT, SHARED, load, run
 
 NOT_SKIPPABLE = "needs ../shared/data"
 

@@ -15,8 +15,8 @@ from support import FOLDERS, ROOT, load
 
 # Measured before the commands kept their numbers, and not again: an hour and more each.
 NOT_AGAIN = ("alexnet_from_scratch",)
-# What `result_rows.py` does not make of numbers that were kept, by the beginnings of the rows; how
-# and where they were measured, the README says.
+# What `result_rows.py` does not make of numbers that were kept, by the beginnings of the rows;
+# how and where they were measured, the README says.
 ELSEWHERE = {
     "alexnet_from_scratch": (
         "| drawn shapes", "| subset of CIFAR-10", "| nothing", "| local response",
@@ -55,7 +55,8 @@ def rows(folder: str) -> list[str]:
 
 @each_folder
 def test_rows_are_made_of_what_commands_wrote(folder: str) -> None:
-    made, spared = list(result_rows.ROWS[folder](results.read(folder))), ELSEWHERE.get(folder, ())
+    made = list(result_rows.ROWS[folder](results.read(folder)))
+    spared = ELSEWHERE.get(folder, ())
     patterns, there = [re.escape(row).replace("§", "[^|]*") for row in made], rows(folder)
     others = [row for row in there if not any(re.fullmatch(each, row) for each in patterns)]
     assert len(there) - len(others) == len(made), made

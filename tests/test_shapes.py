@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 from PIL import Image, ImageDraw
@@ -24,8 +25,8 @@ COMMANDS = [
     ("train", "--quick --out-dir {out}"),
     ("inference", "--checkpoint {best} --out {out}"),
     ("visualize", "--checkpoint {best} --out {out}"),
-    ("demo", ""),
 ]
+DEMOS = ("trace", "gradient-check", "xor", "vanishing")    # autograd's is one long chain
 EXTRA = {
     "alexnet_from_scratch": [
         ("inference", "--checkpoint {best} --out {out} --occlusion"),
@@ -33,6 +34,7 @@ EXTRA = {
         ("train", "--quick --variant torchvision --image-size 56 --epochs 1 --out-dir {out}/r"),
     ],
     "backprop_from_scratch": [
+        *(("demo", f"--demo {name}") for name in DEMOS),
         ("inference", "--checkpoint {best} --out {out} --image {picture}"),
         ("train", "--quick --data diabetes --dropout 0.1 --activation tanh --out-dir {out}/r"),
         ("inference", "--checkpoint {out}/r/best.npz"),
@@ -100,7 +102,15 @@ EXTRA = {
 }
 
 
-QUICKER = {("stable_diffusion_from_scratch", "visualize"): ["--steps", "2"]}
+# What is made smaller while a folder is traced: constants of a module, and flags.
+SMALLER = {
+    "alexnet_from_scratch": {"visualize": {"SEARCHED": 20}},
+    "backprop_from_scratch": {"demo": {"MOST_STEPS": 100}},
+    "diffusion_from_scratch": {"visualize": {"STEPS": (1, 2), "GUIDANCE": (0.0, 1.0)}},
+    "lenet5_from_scratch": {"visualize": {"POINTS": 100}},
+    "stable_diffusion_from_scratch": {"evaluate": {"PICTURES": 20},
+                                      "visualize": {"--steps": "2", "STEPS": (1, 2)}},
+}
 
 
 def draw_digit(path: Path) -> Path:
@@ -119,16 +129,25 @@ def write_table(path: Path) -> Path:
 
 
 def trace_commands(folder: str, out: Path) -> tuple[ShapeTracer, list[str]]:
-    """Run the commands of a folder under a tracer; gives it and the commands that failed."""
+    """Run the commands of a folder under a tracer; gives it and the commands that failed.
+
+    Figures are made, but not painted: that is most of the time, and none of it is ours.
+    """
     picture, table = draw_digit(out / "seven.png"), write_table(out / "table.csv")
     failed = []
-    with ShapeTracer(ROOT / folder) as tracer:
+    unpainted = mock.patch("matplotlib.figure.Figure.savefig")
+    with ShapeTracer(ROOT / folder) as tracer, unpainted:
         modules = vars(load.__wrapped__(folder))     # not from its cache: imports count too
         for module, flags in COMMANDS + EXTRA.get(folder, []):
             best = next(out.glob("best.*"), out)
             argv = [flag.format(out=out, best=best, picture=picture, table=table)
                     for flag in flags.split()]
-            argv += QUICKER.get((folder, module), [])
+            for name, value in SMALLER.get(folder, {}).get(module, {}).items():
+                if name.startswith("--"):
+                    argv += [name, value]
+                else:
+                    assert hasattr(modules[module], name)
+                    setattr(modules[module], name, value)
             if module in modules and modules[module].main(argv) != 0:
                 failed.append(" ".join([module, *argv]))
     return tracer, failed
