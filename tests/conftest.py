@@ -1,6 +1,7 @@
 """Fixtures and rules of the whole suite: offline, seeded, tidy, and nothing skipped in CI."""
 
 import os
+import pickle
 import socket
 import subprocess
 from collections.abc import Callable
@@ -12,6 +13,7 @@ os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 import pytest
 import torch
+from filelock import FileLock
 
 from support import ROOT, SHARED, load, run
 
@@ -42,17 +44,23 @@ def folder() -> Callable[[str], SimpleNamespace]:
 
 
 @pytest.fixture(scope="session")
-def quick_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., SimpleNamespace]:
-    """Runs a folder's `train.py --quick` once a session; gives its `out` and `result`."""
-    done: dict[tuple[str, ...], SimpleNamespace] = {}
+def quick_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], SimpleNamespace]:
+    """Runs a folder's `train.py --quick` once for all processes of the suite.
 
-    def quick(name: str, *flags: str) -> SimpleNamespace:
-        if (name, *flags) not in done:
-            out = tmp_path_factory.mktemp(name)
-            result = run(ROOT / name / "train.py", "--quick", "--out-dir", out, *flags)
-            assert result.returncode == 0, result.stderr
-            done[name, *flags] = SimpleNamespace(out=out, result=result)
-        return done[name, *flags]
+    Gives its `out`, which no test may change, and its `result`.
+    """
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def quick(name: str) -> SimpleNamespace:
+        out, kept = base / "quick" / name, base / f"{name}.pickle"
+        with FileLock(base / f"{name}.lock"):
+            if not kept.exists():
+                done = run(ROOT / name / "train.py", "--quick", "--out-dir", out)
+                kept.write_bytes(pickle.dumps(done))
+        result = pickle.loads(kept.read_bytes())
+        assert result.returncode == 0, result.stderr
+        return SimpleNamespace(out=out, result=result)
 
     return quick
 

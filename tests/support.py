@@ -88,6 +88,12 @@ def lines_of(result: subprocess.CompletedProcess) -> list[str]:
     return [line for line in result.stdout.splitlines() if not gloo.search(line)]
 
 
+def assert_said(text: str, form: str, numbers: dict) -> None:
+    """Each part of a form, between bars, stands in the text, with the numbers filled in."""
+    for part in form.split("|"):
+        assert part.format(**numbers) in text, part
+
+
 def start(*command: str | Path, cwd: Path | None = None) -> subprocess.Popen:
     """Start `python script.py …` and go on: for signals and kills."""
     return subprocess.Popen(

@@ -325,7 +325,8 @@ def test_a_quick_table_is_printed(folder: Path) -> None:
     assert found and found[1] == found[2] and 0 <= float(found[1]) <= 100
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT,
+                                    pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_signal_ends_it_between_two_steps(number: int, folder: Path, tmp_path: Path) -> None:
     process = start(SCRIPT, "--data", folder, "--epochs", 1000, cwd=tmp_path)
     next(line for line in process.stdout if line.startswith("|---"))

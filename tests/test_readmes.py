@@ -2,9 +2,9 @@
 
 Every line of every ```bash block is a test. The lines of a folder's README run one after
 the other in one copy of the folder, shortened: training gets `--quick` and at most a few
-epochs or steps, CUDA becomes the CPU where there is none. What reads the real data or takes
-long is marked slow. The top README's two installing commands are run by CI, on a fresh
-machine, and only looked at here.
+epochs or steps, drawing a few steps, CUDA becomes the CPU where there is none. What reads the
+real data or takes long is marked slow. The top README's two installing commands are run by
+CI, on a fresh machine, and only looked at here.
 """
 
 import re
@@ -81,7 +81,7 @@ def limit(words: list[str], flag: str, most: int) -> list[str]:
 def shortened(words: list[str], cuda: bool, script: str = "") -> list[str]:
     """A command as the tests run it: small, and on a device that is there.
 
-    `script` is its text: an evaluation is made small by the flag that it has for that.
+    `script` is its text: what draws or evaluates is made small by the flag it has for that.
     """
     for flag in ("--nproc-per-node", "--nproc_per_node"):
         words = limit(words, flag, MOST_PROCESSES)
@@ -92,6 +92,9 @@ def shortened(words: list[str], cuda: bool, script: str = "") -> list[str]:
     if words[0] == "evaluate.py":
         small = ["--quick"] if '"--quick"' in script else ["--steps", "4"]
         words = [*limit(words, "--count", 100), *small]
+    if words[0] == "inference.py":
+        words = limit(limit(words, "--count", 10), "--steps", 4)
+        words += ["--steps", "4"] if '"--steps"' in script and "--steps" not in words else []
     if not cuda:
         words = [re.sub("cuda$", "cpu", word) if "--device" in (before, word[:8]) else word
                  for before, word in zip(["", *words], words)]
@@ -144,7 +147,7 @@ def do(command: str, home: Path) -> SimpleNamespace:
     words = words_of(command)
     if words is None or is_listed(command):
         return SimpleNamespace(lacking=[], returncode=0, stderr="", touched={})
-    script = text_of(home / words[0])
+    script = text_of(home / words[0]) + text_of(home / "asking.py")    # its flags
     words = shortened(words, torch.cuda.is_available(), script)
     lacking = [word for word in words if word.lower().endswith(PICTURES)
                and not (home / word).exists()]

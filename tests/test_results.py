@@ -4,14 +4,13 @@ import argparse
 import json
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import result_rows
 import results
-from support import FOLDERS, ROOT, load
+from support import FOLDERS, ROOT, assert_said, load
 
 # Measured before the commands kept their numbers, and not again: an hour and more each.
 NOT_AGAIN = ("alexnet_from_scratch",)
@@ -95,9 +94,11 @@ def test_a_command_leaves_its_numbers(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("folder", "name"), [("backprop_from_scratch", "test_score"),
-                                              ("lenet_from_scratch", "test_error")])
-def test_what_was_kept_comes_again(folder: str, name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("folder", "name", "least", "most"), [
+    ("backprop_from_scratch", "test_score", 0.96, 1),
+    ("lenet_from_scratch", "test_error", 0, 0.02)])
+def test_what_was_kept_comes_again(
+        folder: str, name: str, least: float, most: float, tmp_path: Path) -> None:
     """Of quick commands; another processor rounds otherwise, so a few digits may differ."""
     command = "python train.py --data digits --seed 0"
     kept = results.read(folder)[command]
@@ -106,6 +107,7 @@ def test_what_was_kept_comes_again(folder: str, name: str, tmp_path: Path) -> No
     found = results.result_of(command, home)
     assert found.keys() == kept.keys() - {"machine"}
     assert found["steps"] == kept["steps"] and abs(found[name] - kept[name]) <= 0.01
+    assert least <= found[name] <= most
 
 
 def test_scripts_keep_each_others_numbers(tmp_path: Path,
@@ -166,22 +168,6 @@ def test_a_table_and_settings_of_older_code_are_not_gone_on_with(folder: str,
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
 
 
-TRAINED = {      # what train.py prints of its numbers
-    "alexnet": "one crop: test error {test_error:.2%}, |ten crops: test error "
-               "{ten_crops_error:.2%}, |of epoch {best_epoch}\n",
-    "backprop": " {test_score:.4f} on |of epoch {best_epoch}\n",
-    "diffusion": "validation loss {validation_loss:.4f}, |of step {best_step}\n",
-    "gpt2": " {token:.4f} nats a token, {character:.4f} nats |of step {best_step}\n|5-gram "
-            "{counting[5-gram]:.3f}\n",
-    "lenet": "test error {test_error:.2%} on |of epoch {best_epoch} ",
-    "lenet5": "test error {test_error:.2%} on |of epoch {best_epoch}\n|AUROC {letters:.3f} ",
-    "stable_diffusion": "validation loss {validation_loss:.5f}, |of step {best_step}\n",
-    "transformer": "test accuracy {test_accuracy[this network]:.2%} |of epoch {best_epoch}\n|"
-                   "logistic regression: {test_accuracy[logistic regression]:.2%} |"
-                   "naive Bayes: {test_accuracy[naive Bayes]:.2%} ",
-    "vae": "-ELBO {cost:.2f} nats|KL {kl:.2f}), {active} of |PSNR {psnr:.2f} dB|components "
-           "{pca_psnr:.2f} dB|of epoch {best_epoch}\n",
-}
 EVALUATED = {    # flags of evaluate.py, and what it prints of its numbers
     "diffusion": ("--count 100 --steps 2",
                   "drawn                        100{drawn[distance]:10.4f}"
@@ -203,19 +189,6 @@ EVALUATED = {    # flags of evaluate.py, and what it prints of its numbers
             "at least {judge:.1%} of|arithmetic  {succeeds:.1%} succeed, {collateral:.1%} coll|"
             "{copies} copies among|is {nearest:.1f} grey levels|of one {redrawn:.1f}"),
 }
-
-
-def assert_said(text: str, form: str, numbers: dict) -> None:
-    for part in form.split("|"):
-        assert part.format(**numbers) in text, part
-
-
-@pytest.mark.parametrize("name", TRAINED)
-def test_the_numbers_of_a_training_are_those_it_prints(name: str, quick_run: Callable) -> None:
-    done = quick_run(f"{name}_from_scratch")
-    found = json.loads((done.out / "results.json").read_text(encoding="utf-8"))["train.py"]
-    assert_said(done.result.stdout, TRAINED[name], found)
-    assert found["settings"]["seed"] == 0 and found["seconds"] > 0
 
 
 @pytest.mark.parametrize("name", EVALUATED)

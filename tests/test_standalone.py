@@ -6,6 +6,7 @@ another working directory, with no network, starting from a fresh clone without 
 `test_readmes.py` runs the rest of the scripts, in copies of the folders, too.
 """
 
+import json
 import shutil
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from support import FOLDERS, ROOT, run
+from support import FOLDERS, ROOT, assert_said, run
 
 NUMPY_ONLY = {"backprop_from_scratch"}     # its checkpoints end in .npz
 PROMISED = ("checkpoint", "best", "metrics.csv", "loss.png")
@@ -25,6 +26,23 @@ SCRIPTS = {
     "first question": ["inference.py"],
     "train": ["train.py", "--quick", "--out-dir"],
     "question": ["inference.py"],
+}
+
+TRAINED = {      # what train.py prints of its numbers
+    "alexnet": "one crop: test error {test_error:.2%}, |ten crops: test error "
+               "{ten_crops_error:.2%}, |of epoch {best_epoch}\n",
+    "backprop": " {test_score:.4f} on |of epoch {best_epoch}\n",
+    "diffusion": "validation loss {validation_loss:.4f}, |of step {best_step}\n",
+    "gpt2": " {token:.4f} nats a token, {character:.4f} nats |of step {best_step}\n|5-gram "
+            "{counting[5-gram]:.3f}\n",
+    "lenet": "test error {test_error:.2%} on |of epoch {best_epoch} ",
+    "lenet5": "test error {test_error:.2%} on |of epoch {best_epoch}\n|AUROC {letters:.3f} ",
+    "stable_diffusion": "validation loss {validation_loss:.5f}, |of step {best_step}\n",
+    "transformer": "test accuracy {test_accuracy[this network]:.2%} |of epoch {best_epoch}\n|"
+                   "logistic regression: {test_accuracy[logistic regression]:.2%} |"
+                   "naive Bayes: {test_accuracy[naive Bayes]:.2%} ",
+    "vae": "-ELBO {cost:.2f} nats|KL {kl:.2f}), {active} of |PSNR {psnr:.2f} dB|components "
+           "{pca_psnr:.2f} dB|of epoch {best_epoch}\n",
 }
 
 each_folder = pytest.mark.parametrize("folder", FOLDERS)
@@ -119,6 +137,15 @@ def test_training_ends_with_the_next_command(alone: Callable, folder: str) -> No
     last = alone(folder).runs["train"].result.stdout.splitlines()[-1]
     assert last.startswith("next: python ")
     assert (alone(folder).home / last.split()[2]).exists()
+
+
+@each_folder
+def test_the_numbers_that_training_keeps_are_those_it_prints(
+        alone: Callable, folder: str) -> None:
+    said = alone(folder).runs["train"].result.stdout
+    kept = json.loads((alone(folder).home / OUT / "results.json").read_text(encoding="utf-8"))
+    assert_said(said, TRAINED[folder.removesuffix("_from_scratch")], kept["train.py"])
+    assert kept["train.py"]["settings"]["seed"] == 0 and kept["train.py"]["seconds"] > 0
 
 
 @each_folder
