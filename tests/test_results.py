@@ -21,9 +21,6 @@ ELSEWHERE = {
         "| drawn shapes", "| subset of CIFAR-10", "| nothing", "| local response",
         "| overlapping", "| dropout", "| ReLU", "| two groups", "| colour noise",
         "| He's start"),
-    "lenet5_from_scratch": (
-        "| nothing", "| ReLU", "| batch norm", "| He's start", "| AdamW", "| one-cycle",
-        "| label smoothing", "| distorted pictures", "| all of it"),
     "transformer_from_scratch": (
         "| nothing", "| positions", "| warm-up", "| smoothing", "| hidden-words", "| post-norm",
         "| relu", "| logistic regression", "| naive Bayes"),
