@@ -679,12 +679,6 @@ def test_an_impossible_flag_is_a_matter_of_usage_and_touches_nothing(
 # ---------------------------------------------------------------- what is promised
 
 
-def test_the_default_run_reads_the_embedded_digits(tmp_path: Path,
-                                                   capsys: pytest.CaptureFixture) -> None:
-    assert train(tmp_path) == 0
-    assert final_score(capsys.readouterr().out) >= 0.975
-
-
 @pytest.mark.parametrize(("data", "least"), [
     ("moons", 0.94), ("spirals", 0.98), ("sine", 0.88), ("diabetes", 0.33)])
 def test_the_default_run_learns_the_other_embedded_sets(
@@ -699,7 +693,7 @@ def test_the_default_run_reads_98_of_100_digits_on_average(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     scores = []
-    for seed in range(10):
+    for seed in range(5):
         assert train(tmp_path, "--seed", seed) == 0
         scores.append(final_score(capsys.readouterr().out))
     assert np.mean(scores) >= 0.98, scores

@@ -136,7 +136,7 @@ def test_the_two_files_are_written_as_they_were_read(
 # ---------------------------------------------------------------- learning merges
 
 
-@pytest.mark.parametrize("size", [512, 1024, 4096])
+@pytest.mark.parametrize("size", [512, 1024, pytest.param(4096, marks=pytest.mark.slow)])
 def test_merges_are_those_of_hugging_face(size: int, shakespeare: str) -> None:
     start = time.process_time()
     mine = Tokenizer.train(shakespeare, size)

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_the_weights_draw_what_they_are_asked_for(capsys: pytest.CaptureFixture) -> None:
-    assert sd.evaluate.main(["--checkpoint", WEIGHTS, "--count", "128"]) == 0
+    assert sd.evaluate.main(["--checkpoint", WEIGHTS, "--count", "64"]) == 0
     said = capsys.readouterr().out.splitlines()
     table = {line[:30].strip(): [float(part) for part in re.findall(r"([\d.]+)%", line)[:5]]
              for line in said[1:8]}

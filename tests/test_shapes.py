@@ -31,7 +31,7 @@ EXTRA = {
     "alexnet_from_scratch": [
         ("inference", "--checkpoint {best} --out {out} --occlusion"),
         ("inference", "--checkpoint {best} --image {picture} --ten-crop"),
-        ("train", "--quick --variant torchvision --image-size 56 --epochs 1 --out-dir {out}/r"),
+        ("train", "--quick --variant torchvision --image-size 56 --out-dir {out}/r"),
     ],
     "backprop_from_scratch": [
         *(("demo", f"--demo {name}") for name in DEMOS),
@@ -45,7 +45,7 @@ EXTRA = {
         ("inference", "--checkpoint {out}/v/best.npz --csv {table}"),
     ],
     "diffusion_from_scratch": [
-        ("train", "--quick --no-labels --flip --predict noise --gamma 5 --steps 3 --out-dir "
+        ("train", "--quick --no-labels --flip --predict noise --gamma 5 --out-dir "
                   "{out}/r"),
         ("inference", "--checkpoint {best} --out {out} --label 3 --steps 3"),
         ("inference", "--checkpoint {best} --out {out} --interpolate 0 1 --steps 3"),
@@ -53,7 +53,7 @@ EXTRA = {
         ("inference", "--checkpoint {best} --out {out} --grid --guidance 1 --steps 3 --gif"),
         ("inference", "--checkpoint {best} --out {out} --sampler ddpm --steps 3"),
         ("evaluate", "--checkpoint {best} --count 100 --steps 2"),
-        ("train", "--quick --predict x0 --steps 3 --out-dir {out}/x0"),
+        ("train", "--quick --predict x0 --out-dir {out}/x0"),
         ("ablation", "--quick --steps 2 --count 100 --only predict-x0"),
     ],
     "gpt2_from_scratch": [
@@ -67,7 +67,7 @@ EXTRA = {
         ("inference", "--checkpoint {best} --out {out} --image {picture}"),
         ("generate_test_digits", "--labels 7 --count 1 --out {out}/drawn"),
         ("inference", "--checkpoint {best} --evaluate {out}/drawn"),
-        ("train", "--quick --tune 2 --epochs 1 --out-dir {out}/tune"),
+        ("train", "--quick --tune 2 --out-dir {out}/tune"),
     ],
     "lenet_from_scratch": [
         ("inference", "--checkpoint {best} --out {out} --image {picture}"),
@@ -78,8 +78,8 @@ EXTRA = {
     ],
     "stable_diffusion_from_scratch": [
         ("model", "--preset small"),
-        ("train", "--quick --stage vae --steps 2 --out-dir {out}/v"),
-        ("train", "--quick --stage diffusion --steps 2 --weights {best} --out-dir {out}/d"),
+        ("train", "--quick --stage vae --out-dir {out}/v"),
+        ("train", "--quick --stage diffusion --weights {best} --out-dir {out}/d"),
         ("inference", "--checkpoint {best} --out {out} --count 2 --steps 3 --attention"),
         ("inference", "--checkpoint {best} --out {out} --count 1 --steps 3 --sampler euler-a "
                       "--init {picture} --mask {picture} --size 32"),
@@ -104,11 +104,14 @@ EXTRA = {
 
 # What is made smaller while a folder is traced: constants of a module, and flags.
 SMALLER = {
-    "alexnet_from_scratch": {"visualize": {"SEARCHED": 20}},
+    "alexnet_from_scratch": {"train": {"--epochs": "1"}, "visualize": {"SEARCHED": 20}},
     "backprop_from_scratch": {"demo": {"MOST_STEPS": 100}},
-    "diffusion_from_scratch": {"visualize": {"STEPS": (1, 2), "GUIDANCE": (0.0, 1.0)}},
-    "lenet5_from_scratch": {"visualize": {"POINTS": 100}},
-    "stable_diffusion_from_scratch": {"evaluate": {"PICTURES": 20},
+    "diffusion_from_scratch": {"train": {"--steps": "3"},
+                               "visualize": {"STEPS": (1, 2), "GUIDANCE": (0.0, 1.0)}},
+    "gpt2_from_scratch": {"train": {"--steps": "3"}},
+    "lenet5_from_scratch": {"train": {"--epochs": "1"}, "visualize": {"POINTS": 100}},
+    "stable_diffusion_from_scratch": {"train": {"--steps": "4"},
+                                      "evaluate": {"PICTURES": 20},
                                       "visualize": {"--steps": "2", "STEPS": (1, 2)}},
 }
 
