@@ -24,7 +24,6 @@ ELSEWHERE = {
     "transformer_from_scratch": (
         "| nothing", "| positions", "| warm-up", "| smoothing", "| hidden-words", "| post-norm",
         "| relu", "| logistic regression", "| naive Bayes"),
-    "vae_from_scratch": ("| `--data",),
     # in part measured then, too, and on a GPU
     "diffusion_from_scratch": (
         "| MNIST", "| 2,000 real ones", "| nothing", "| predict", "| `--gamma 5`"),
