@@ -243,7 +243,7 @@ def build(config: dict, rng: np.random.Generator | None = None) -> Network:
     return Network(layers)
 
 
-def table(network: Network, inputs: int) -> list[tuple[str, tuple[int, ...], int]]:
+def layers(network: Network, inputs: int) -> list[tuple[str, tuple[int, ...], int]]:
     """Name, output shape and number of parameters of each layer, from a real forward pass."""
     x, rows = np.zeros((1, inputs)), []
     for layer in network.layers:
@@ -266,7 +266,7 @@ def main(argv: list[str] | None = None) -> int:
                          "dtype": "float64"})
     except ValueError as error:
         parser.error(str(error))
-    rows = table(network, sizes[0])
+    rows = layers(network, sizes[0])
     rows.append(("total", (), sum(row[2] for row in rows)))
     print(f"{'layer':8} {'output':>8} {'parameters':>12}")
     for name, shape, parameters in rows:

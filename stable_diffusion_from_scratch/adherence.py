@@ -23,6 +23,7 @@ STRETCH = (0.92, 1.0, 1.08)                       # sizes that are tried, around
 WIDTHS = (2.0, 1.76, 1.9, 2.0)                    # of each shape of radius 1, and its height
 LOWER = (0.0, 0.0, -0.05, 0.0)                    # how far the middle of its height is below 0
 NOTHING = "nothing"  # a shape that is none
+Z = 1.959964         # standard deviations that hold 95 % of a normal distribution
 
 
 class Seen(NamedTuple):
@@ -171,10 +172,10 @@ def shares(pictures: np.ndarray, scenes: Sequence[Scene]) -> dict[str, float]:
     return {name: float(np.mean([getattr(right, name) for right in rights])) for name in names}
 
 
-def interval(share: float, count: int, deviations: float = 1.96) -> tuple[float, float]:
-    """Between which shares the truth lies with 95 %: Wilson's interval."""
-    spread_out = deviations**2 / count
-    middle = (share + spread_out / 2) / (1 + spread_out)
-    half = deviations * math.sqrt(share * (1 - share) / count + spread_out / (4 * count)) / (
-        1 + spread_out)
-    return max(0.0, middle - half), min(1.0, middle + half)
+def wilson(right: int, count: int) -> tuple[float, float]:
+    """The 95 % interval of a share of which `right` of `count` were seen (E. Wilson, 1927)."""
+    share = right / count
+    middle = share + Z**2 / (2 * count)
+    margin = Z * (share * (1 - share) / count + Z**2 / (4 * count**2)) ** 0.5
+    scale = 1 + Z**2 / count
+    return (middle - margin) / scale, (middle + margin) / scale

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import console
 import devices
-from adherence import interval, shares
+from adherence import shares, wilson
 from asking import GUIDANCE, steps
 from measures import Autoencoder, adherence, autoencoder, inpainting, pointing, unseen
 from painter import Painter
@@ -30,7 +30,7 @@ def rows(count: int, found: Iterable[tuple[str, dict[str, float]]]) -> dict[str,
     """Print rows of the table as they are found; the interval is of everything, with 95 %."""
     said = {}
     for name, right in found:
-        low, high = interval(right["everything"], count)
+        low, high = wilson(round(right["everything"] * count), count)
         print(f"{name:30} {count:5} " + " ".join(f"{right[key]:9.1%}" for key in NAMES)
               + f"  {low:6.1%} to {high:.1%}", flush=True)
         said[name] = right

@@ -264,10 +264,11 @@ def test_pieces_are_those_that_hang_together() -> None:
 
 
 def test_wilsons_interval() -> None:
-    low, high = adherence.interval(0.95, 256)
-    assert (low, high) == (pytest.approx(0.9159, abs=1e-3), pytest.approx(0.9709, abs=1e-3))
-    assert adherence.interval(1.0, 256)[1] == 1 and adherence.interval(1.0, 256)[0] < 0.99
-    assert adherence.interval(0.0, 20)[0] == 0
+    """Its ends are where (p - share)² = Z² p (1 - p) / N."""
+    for p in adherence.wilson(19, 20):
+        assert (p - 19 / 20) ** 2 == pytest.approx(adherence.Z**2 * p * (1 - p) / 20)
+    assert adherence.wilson(256, 256) == pytest.approx((256 / (256 + adherence.Z**2), 1))
+    assert adherence.wilson(0, 20) == pytest.approx((0, adherence.Z**2 / (20 + adherence.Z**2)))
 
 
 # ---------------------------------------------------------------- folders
