@@ -232,15 +232,15 @@ def build(config: dict, rng: np.random.Generator | None = None) -> Network:
         raise ValueError(f"a network needs at least one layer, sizes {sizes} make none")
     if activation not in ACTIVATIONS:
         raise ValueError(f"there is no activation {activation!r}: use {', '.join(ACTIVATIONS)}")
-    layers: list[Layer] = []
+    made: list[Layer] = []
     for number, (inputs, outputs) in enumerate(zip(sizes, sizes[1:])):
         if number > 0:
-            layers.append(ACTIVATIONS[activation]())
+            made.append(ACTIVATIONS[activation]())
             if config["dropout"]:
-                layers.append(Dropout(config["dropout"], rng))
-        layers.append(Linear(inputs, outputs, rng, config["init"], np.dtype(config["dtype"]),
-                             first=number == 0))
-    return Network(layers)
+                made.append(Dropout(config["dropout"], rng))
+        made.append(Linear(inputs, outputs, rng, config["init"], np.dtype(config["dtype"]),
+                           first=number == 0))
+    return Network(made)
 
 
 def layers(network: Network, inputs: int) -> list[tuple[str, tuple[int, ...], int]]:

@@ -178,4 +178,5 @@ def wilson(right: int, count: int) -> tuple[float, float]:
     middle = share + Z**2 / (2 * count)
     margin = Z * (share * (1 - share) / count + Z**2 / (4 * count**2)) ** 0.5
     scale = 1 + Z**2 / count
-    return (middle - margin) / scale, (middle + margin) / scale
+    low, high = (middle - margin) / scale, (middle + margin) / scale
+    return max(low, 0.0), min(high, 1.0)         # rounding may leave the range

@@ -9,7 +9,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 # Two processes with two threads each on two cores would wait for each other most of the time.
-os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+os.environ |= dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1")
 
 import pytest
 import torch
@@ -44,13 +45,14 @@ def folder() -> Callable[[str], SimpleNamespace]:
 
 
 @pytest.fixture(scope="session")
-def quick_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], SimpleNamespace]:
+def quick_run(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+              ) -> Callable[[str], SimpleNamespace]:
     """Runs a folder's `train.py --quick` once for all processes of the suite.
 
     Gives its `out`, which no test may change, and its `result`.
     """
     base = tmp_path_factory.getbasetemp()
-    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    base = base.parent if hasattr(pytestconfig, "workerinput") else base    # one of several
 
     def quick(name: str) -> SimpleNamespace:
         out, kept = base / "quick" / name, base / f"{name}.pickle"

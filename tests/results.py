@@ -7,10 +7,10 @@
 A folder's commands run in the order below in one copy of the folder, next to ../shared/data, so
 that `evaluate.py` finds what `train.py` has trained. Each of them leaves a `results.json`, or a
 benchmark its `--json`, and what is in it without the settings goes into `results.json` of the
-folder, by command. Times in the tables are of idle machines and written by hand: those in a
-results.json are of whatever else the machine did. `test_results.py` holds that every row of a
-README is one that result_rows.py makes of these numbers, or is listed in ELSEWHERE with the
-reason why it is not.
+folder, by command. Times in the tables are written by hand, and each README says of what
+machine: those in a results.json are of whatever else it did, or even of pauses.
+`test_results.py` holds that every row of a README is one that result_rows.py makes of these
+numbers, or is listed in ELSEWHERE with the reason why it is not.
 """
 
 import argparse

@@ -617,7 +617,7 @@ def test_the_table_has_a_row_for_every_layer_in_its_order():
     network = model.build(CONFIG | {"activation": "tanh", "dropout": 0.5})
     between = [("Tanh", (8,), 0), ("Dropout", (8,), 0)]
     assert model.layers(network, 6)[:4] == [("Linear", (8,), 6 * 8 + 8), *between,
-                                           ("Linear", (7,), 8 * 7 + 7)]
+                                            ("Linear", (7,), 8 * 7 + 7)]
     assert sum(row[2] for row in model.layers(network, 6)) == model.flat(
         network.parameters).size
 

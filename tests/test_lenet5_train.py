@@ -681,8 +681,8 @@ def test_the_default_run_on_the_embedded_digits_reaches_98_and_a_half_percent(tm
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_four_epochs_of_mnist_reach_98_point_7_percent(shared, tmp_path):
+def test_four_epochs_of_mnist_miss_less_than_one_in_a_hundred(shared, tmp_path):
     done = run(TRAIN, "--data", "mnist", "--data-dir", shared("MNIST"), "--epochs", 4,
                "--out-dir", tmp_path, timeout=800)
     assert done.returncode == 0, done.stderr
-    assert error_of(done.stdout) <= 1.3
+    assert error_of(done.stdout) < 1

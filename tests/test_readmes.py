@@ -81,7 +81,8 @@ def limit(words: list[str], flag: str, most: int) -> list[str]:
 def shortened(words: list[str], cuda: bool, script: str = "") -> list[str]:
     """A command as the tests run it: small, and on a device that is there.
 
-    `script` is its text: what draws or evaluates is made small by the flag it has for that.
+    `script` is its text and that of its flags: what draws or evaluates has one to make it
+    small.
     """
     for flag in ("--nproc-per-node", "--nproc_per_node"):
         words = limit(words, flag, MOST_PROCESSES)
@@ -147,7 +148,7 @@ def do(command: str, home: Path) -> SimpleNamespace:
     words = words_of(command)
     if words is None or is_listed(command):
         return SimpleNamespace(lacking=[], returncode=0, stderr="", touched={})
-    script = text_of(home / words[0]) + text_of(home / "asking.py")    # its flags
+    script = text_of(home / words[0]) + text_of(home / "asking.py")
     words = shortened(words, torch.cuda.is_available(), script)
     lacking = [word for word in words if word.lower().endswith(PICTURES)
                and not (home / word).exists()]
@@ -289,6 +290,16 @@ def test_commands_are_found_and_joined() -> None:
 ])
 def test_commands_are_shortened(command: str, expected: str) -> None:
     assert shlex.join(shortened(words_of(command), cuda=False)) == expected
+
+
+@pytest.mark.parametrize(("words", "expected"), [
+    ("inference.py --count 40 --gif", "inference.py --count 10 --gif --steps 4"),
+    ("inference.py --steps 100", "inference.py --steps 4"),
+    ("evaluate.py --count 450", "evaluate.py --count 100 --steps 4"),
+])
+def test_drawing_is_shortened_where_a_script_has_steps(words: str, expected: str) -> None:
+    script = 'parser.add_argument("--steps")'
+    assert shlex.join(shortened(words.split(), cuda=False, script=script)) == expected
 
 
 def test_cuda_is_kept_where_there_is_one() -> None:
