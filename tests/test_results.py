@@ -25,8 +25,7 @@ ELSEWHERE = {
         "| nothing", "| positions", "| warm-up", "| smoothing", "| hidden-words", "| post-norm",
         "| relu", "| logistic regression", "| naive Bayes"),
     # in part measured then, too, and on a GPU
-    "diffusion_from_scratch": (
-        "| MNIST", "| 2,000 real ones", "| nothing", "| predict", "| `--gamma 5`"),
+    "diffusion_from_scratch": ("| MNIST", "| 2,000 real ones"),
     # speed, of an idle machine, and what tests assert
     "backprop_from_scratch": ("| an epoch of MNIST", "| a step on 100 moons"),
     "stable_diffusion_from_scratch": (
