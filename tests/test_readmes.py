@@ -108,11 +108,18 @@ def shortened(words: list[str], cuda: bool, script: str = "") -> list[str]:
 REAL_DATA = "../shared"
 LONG = ("torchrun", "python evaluate.py", "python ablation.py", "python visualize.py")
 STEPS = {folder: commands(text_of(ROOT / folder / "README.md")) for folder in FOLDERS}
+TRAIN = "python train.py"
+FIRST = {next(line for line in lines if line.startswith(TRAIN)) for lines in STEPS.values()}
 
 
 def kind(command: str) -> str:
-    """Commands of one kind run one after the other; all but the plain ones are marked slow."""
-    return ("real" if REAL_DATA in command else "long" if command.startswith(LONG)
+    """Commands of one kind run one after the other; all but the plain ones are marked slow.
+
+    Of trainings the first one and its continuation are plain, those with other flags are not.
+    """
+    other = (command.startswith(f"{TRAIN} -") and command not in FIRST
+             and "--resume" not in command)
+    return ("real" if REAL_DATA in command else "long" if other or command.startswith(LONG)
             else "plain")
 
 
