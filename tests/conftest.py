@@ -1,6 +1,5 @@
 """Fixtures and rules of the whole suite: offline, seeded, tidy, and nothing skipped in CI."""
 
-import gc
 import os
 import pickle
 import socket
@@ -90,11 +89,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         slow = [item for item in items if "slow" in item.keywords]
         items[:] = [item for item in items if "slow" not in item.keywords]
         config.hook.pytest_deselected(items=slow)
-
-
-def pytest_collection_finish() -> None:
-    """What has been imported and collected stays: no need to look through it for rubbish."""
-    gc.freeze()
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -10,7 +10,6 @@ The child imports a folder's modules afresh: nothing of ours is in the first pro
 
 import atexit
 import contextlib
-import gc
 import json
 import os
 import runpy
@@ -63,7 +62,6 @@ def serve() -> None:
     for name in (*IMPORTED, *sys.argv[1:]):
         with contextlib.suppress(ImportError):
             __import__(name)
-    gc.freeze()                      # what is there already, no child has to look through
     for line in sys.stdin:
         request = json.loads(line)
         child = os.fork()
