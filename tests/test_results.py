@@ -19,9 +19,6 @@ ELSEWHERE = {
         "| subset of CIFAR-10", "| nothing", "| local response",
         "| overlapping", "| dropout", "| ReLU", "| two groups", "| colour noise",
         "| He's start"),
-    "transformer_from_scratch": (
-        "| nothing", "| positions", "| warm-up", "| smoothing", "| hidden-words", "| post-norm",
-        "| relu", "| logistic regression", "| naive Bayes"),
     # in part measured then, too, and on a GPU
     "diffusion_from_scratch": ("| MNIST", "| 2,000 real ones"),
     # speed, of an idle machine, and what tests assert
