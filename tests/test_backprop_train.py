@@ -693,7 +693,7 @@ def test_the_default_run_reads_98_of_100_digits_on_average(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     scores = []
-    for seed in range(5):
+    for seed in range(10):
         assert train(tmp_path, "--seed", seed) == 0
         scores.append(final_score(capsys.readouterr().out))
     assert np.mean(scores) >= 0.98, scores

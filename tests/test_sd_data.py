@@ -267,6 +267,8 @@ def test_wilsons_interval() -> None:
     """Its ends are where (p - share)² = Z² p (1 - p) / N."""
     for p in adherence.wilson(19, 20):
         assert (p - 19 / 20) ** 2 == pytest.approx(adherence.Z**2 * p * (1 - p) / 20)
+    low, high = adherence.wilson(243, 256)
+    assert (low, high) == (pytest.approx(0.9152, abs=1e-3), pytest.approx(0.9700, abs=1e-3))
     assert all(adherence.wilson(0, count)[0] >= 0 for count in range(1, 100))
     assert all(adherence.wilson(count, count)[1] <= 1 for count in range(1, 100))
     assert adherence.wilson(256, 256) == pytest.approx((256 / (256 + adherence.Z**2), 1))
