@@ -18,6 +18,7 @@ def choose(name: str) -> torch.device:
                "mps": torch.backends.mps.is_available()}
     if not present[name]:
         raise Refusal(f"this machine has no {name} device: use --device auto")
+    torch.backends.cudnn.conv.fp32_precision = "ieee"     # by default CUDA keeps 10 bits (TF32)
     return torch.device(name)
 
 

@@ -45,9 +45,9 @@ def start(device: torch.device) -> None:
 def together() -> Iterator[None]:
     """Part from the other processes in the end; if one is lost, end this one with a sentence.
 
-    Gloo notices at once that one has ended. With NCCL (not tried) PyTorch's watchdog ends the
-    rest, in its own words (TORCH_NCCL_ASYNC_ERROR_HANDLING). One that is merely silent counts
-    as lost after PyTorch's time limit: 30 minutes, with NCCL 10.
+    Gloo notices at once that one has ended. With NCCL (tried with one process alone) PyTorch's
+    watchdog ends the rest, in its own words (TORCH_NCCL_ASYNC_ERROR_HANDLING). One that is
+    merely silent counts as lost after PyTorch's time limit: 30 minutes, with NCCL 10.
     """
     try:
         yield

@@ -79,6 +79,12 @@ def shared() -> Callable[[str], Path]:
     return find
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide the GPUs from all but `pytest -m gpu`: the other tests are about bits of CPUs."""
+    if config.option.markexpr != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave slow tests out unless -m names them, and gpu tests where there is no GPU."""
     no_gpu = pytest.mark.skip(reason="needs CUDA")

@@ -144,11 +144,12 @@ def transformer(found: Found) -> Iterator[str]:
 
 
 def gpt2(found: Found) -> Iterator[str]:
-    """Three texts beside counting."""
+    """Two texts beside counting."""
     for command, name, time in zip(
             COMMANDS["gpt2_from_scratch"],
-            ("Python's reference (3.11)", "the same", "Tiny Shakespeare"),
-            ("6 min 23 s", "3 min 40 s", "7 min 45 s")):
+            ("Python's reference (3.11)", "the same", "Tiny Shakespeare",
+             "the same, on an H200"),
+            ("6 min 23 s", "3 min 40 s", "7 min 45 s", "2 min 6 s")):
         if command not in found:
             continue
         run, shown = found[command], command.replace(" --data-dir ../../shared/data", "")
@@ -203,13 +204,17 @@ def diffusion(found: Found) -> Iterator[str]:
         return (f"| {name} | {quality['distance']:.4f} | {quality['precision']:.3f} | "
                 f"{quality['recall']:.3f} | {percent(quality['as_asked'], 1)} |")
 
-    without, guided, _, mnist, ablation = COMMANDS["diffusion_from_scratch"]
+    without, guided, _, mnist, ablation, _, *long, longest = COMMANDS["diffusion_from_scratch"]
     yield row("embedded digits, w = 0", found[without]["drawn"])
     yield row("embedded digits, w = 1", found[guided]["drawn"])
     yield row("450 real ones, of the training set", found[without]["real"])
     if mnist in found:
         yield row("MNIST, w = 0.2", found[mnist]["drawn"])
         yield row("2,000 real ones", found[mnist]["real"])
+    if longest in found:
+        for weight, command in zip(("0.2", "1"), long):
+            name = f"MNIST, 5,500 steps predicting x0, w = {weight}"
+            yield row(name, found[command]["drawn"])
     if ablation in found:
         yield from diffusion_ablation(found[ablation]["rows"])
 

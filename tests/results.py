@@ -26,9 +26,12 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 MNIST = "--data mnist --data-dir ../../shared/data"
+LONG = "runs/long"                   # another run beside the first, read by what follows
 SEEDS = range(3)
 Found = dict[str, dict]              # numbers by command
 
@@ -73,6 +76,8 @@ COMMANDS = {
         "python train.py",
         "python train.py --dropout 0 --steps 7000",
         "python train.py --data shakespeare --data-dir ../../shared/data",
+        "python train.py --preset shakespeare-gpu --data shakespeare "
+        "--data-dir ../../shared/data",
     ],
     "vae_from_scratch": [
         "python evaluate.py --checkpoint pretrained.pt",
@@ -88,6 +93,13 @@ COMMANDS = {
         f"python train.py {MNIST}",
         "python evaluate.py --data-dir ../../shared/data --count 2000 --guidance 0.2",
         "python ablation.py --steps 600",
+        f"python train.py {MNIST} --predict x0 --steps 5500 --precision fp32 --out-dir {LONG}",
+        f"python evaluate.py --checkpoint {LONG}/best.pt --data-dir ../../shared/data "
+        "--count 2000 --guidance 0.2",
+        f"python evaluate.py --checkpoint {LONG}/best.pt --data-dir ../../shared/data "
+        "--count 2000 --guidance 1",
+        f"python evaluate.py --checkpoint {LONG}/best.pt --data-dir ../../shared/data "
+        "--count 10000 --guidance 0.2",
     ],
     "stable_diffusion_from_scratch": [
         "python evaluate.py --checkpoint pretrained.pt",
@@ -103,7 +115,8 @@ def machine() -> dict[str, object]:
     """What the numbers were measured with; Linux alone says which processor it is."""
     known = Path("/proc/cpuinfo")
     names = re.findall(r"model name\s*: (.*)", known.read_text()) if known.exists() else []
-    return {"threads": 1, "processor": (names or [platform.machine()])[0],
+    gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
+    return {"threads": 1, "processor": (names or [platform.machine()])[0], **gpu,
             "python": platform.python_version(),
             **{name: version(name) for name in ("numpy", "torch")}}
 
@@ -118,7 +131,8 @@ def result_of(command: str, home: Path) -> dict:
                        check=True)
         return json.loads(path.read_text(encoding="utf-8"))["found"]
     subprocess.run([sys.executable, *words], cwd=home, env=alone, check=True)
-    found = json.loads((home / "runs" / "results.json").read_text(encoding="utf-8"))[words[0]]
+    out = home / (words[words.index("--out-dir") + 1] if "--out-dir" in words else "runs")
+    found = json.loads((out / "results.json").read_text(encoding="utf-8"))[words[0]]
     del found["settings"]
     return found
 

@@ -157,7 +157,9 @@ def test_every_way_to_store_a_picture_gives_the_same_square(tmp_path, name) -> N
         stored = Image.fromarray((np.asarray(picture) / 255 * white).astype(kind))
     else:
         stored = picture.convert(mode)
-    found = square(stored, tmp_path / name)
+    # Uncompressed, Pillow before 13 writes a third of it.
+    options = {"compression": "tiff_lzw"} if name == "YCbCr.tif" else {}
+    found = square(stored, tmp_path / name, **options)
     assert found.shape == (3, 32, 32) and found.dtype == torch.uint8
     assert gap(found, expected(picture)) <= 5
 

@@ -7,10 +7,13 @@ import csv
 from pathlib import Path
 
 import pytest
+import torch
 
-from support import FOLDERS, ROOT, run
+from support import FOLDERS, ROOT, load, run
 
 ON_GPUS = [name for name in FOLDERS if name != "backprop_from_scratch"]     # NumPy has none
+SEVERAL = [name for name in ON_GPUS if (ROOT / name / "distributed.py").exists()]
+LOSS = dict.fromkeys(ON_GPUS, "train_loss") | {"vae_from_scratch": "reconstruction"}
 DATA = {name: ("--data", "digits") for name in ("lenet_from_scratch", "lenet5_from_scratch")}
 ASKED = {
     "alexnet_from_scratch": ("--index", "5"),
@@ -24,18 +27,38 @@ ASKED = {
 }
 
 
-def train(name: str, out: Path, *flags: str) -> list[dict[str, str]]:
+def train(name: str, out: Path, *flags: str, by: tuple[str, ...] = ()) -> list[dict[str, str]]:
     """Make a quick run, and return the rows of its metrics."""
-    done = run(ROOT / name / "train.py", "--quick", *DATA.get(name, ()), "--out-dir", out,
+    done = run(*by, ROOT / name / "train.py", "--quick", *DATA.get(name, ()), "--out-dir", out,
                *flags)
     assert done.returncode == 0, done.stderr
     with (out / "metrics.csv").open(encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
+def first_loss(name: str, rows: list[dict[str, str]]) -> float:
+    """The first loss that a run has written."""
+    return float(next(row[LOSS[name]] for row in rows if row[LOSS[name]]))
+
+
 @pytest.mark.parametrize("name", ON_GPUS)
 def test_there_is_a_question_for_every_folder(name: str) -> None:
     assert name in ASKED
+
+
+def test_tests_of_a_cpu_see_no_gpu() -> None:
+    assert not torch.cuda.is_available()
+
+
+@pytest.mark.gpu
+def test_32_bits_are_32_bits() -> None:
+    """A convolution of a GPU is that of a CPU, without the 10 bits of TF32."""
+    device = load("lenet_from_scratch").devices.choose("cuda")
+    images, layer = torch.randn(8, 64, 32, 32), torch.nn.Conv2d(64, 64, 3)
+    with torch.no_grad():
+        here = layer(images)
+        there = layer.to(device)(images.to(device)).cpu()
+    torch.testing.assert_close(there, here, rtol=0, atol=1e-5)
 
 
 @pytest.mark.gpu
@@ -46,9 +69,18 @@ def test_a_gpu_trains_what_a_cpu_trains(name: str, precision: str, near: float,
     here = train(name, tmp_path / "cpu", "--device", "cpu")
     there = train(name, tmp_path / "gpu", "--device", "cuda", "--precision", precision)
     assert len(here) == len(there)
-    loss = "reconstruction" if name == "vae_from_scratch" else "train_loss"
-    cpu, gpu = (float(next(row[loss] for row in rows if row[loss])) for rows in (here, there))
-    assert gpu == pytest.approx(cpu, rel=near)
+    assert first_loss(name, there) == pytest.approx(first_loss(name, here), rel=near)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", SEVERAL)
+def test_a_process_that_torchrun_starts_trains_as_any(name: str, tmp_path: Path) -> None:
+    """It meets the others through NCCL, of which there are none on one GPU."""
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1")
+    flags = ("--device", "cuda", "--precision", "fp32")
+    alone = train(name, tmp_path / "alone", *flags)
+    started = train(name, tmp_path / "started", *flags, by=torchrun)
+    assert first_loss(name, started) == pytest.approx(first_loss(name, alone), rel=1e-3)
 
 
 @pytest.mark.gpu

@@ -19,8 +19,7 @@ ELSEWHERE = {
         "| subset of CIFAR-10", "| nothing", "| local response",
         "| overlapping", "| dropout", "| ReLU", "| two groups", "| colour noise",
         "| He's start"),
-    # in part measured then, too, and on a GPU
-    "diffusion_from_scratch": ("| MNIST", "| 2,000 real ones"),
+    "diffusion_from_scratch": ("| MNIST, w =", "| 2,000 real ones"),
     # speed, of an idle machine, and what tests assert
     "backprop_from_scratch": ("| an epoch of MNIST", "| a step on 100 moons"),
     "stable_diffusion_from_scratch": (
