@@ -4,13 +4,32 @@
 """
 
 import argparse
+import json
 import math
 import statistics
 import sys
 from collections.abc import Callable, Iterator
 
-from results import COMMANDS, MNIST, SEEDS, Found, read, with_seeds
+from results import COMMANDS, MNIST, ROOT, SEEDS, Found, read, with_seeds
 from support import load
+
+PEERS = {     # what the top README calls a pair of a benchmark: its folder, its work
+    "epoch of a dense network, scikit-learn": ("backprop", "an epoch of 6,000 pictures"),
+    "epoch of LeNet, the usual DataLoader loop": ("lenet", "an epoch of 6,000 pictures"),
+    "AlexNet, training step, torchvision": ("alexnet", "training step, batch 16, 224 pixels"),
+    "Transformer, training step, `nn.TransformerEncoder`":
+        ("transformer", "training step, 2 layers, 64 channels, 32 texts of 20"),
+    "the same, a larger one":
+        ("transformer", "training step, 4 layers, 256 channels, 32 texts of 64"),
+    "GPT-2, training step, transformers": ("gpt2", "training step, with biases"),
+    "GPT-2 (124M), writing with a cache, transformers":
+        ("gpt2", "writing 128 tokens after 32, 124M"),
+    "epoch of a VAE, the usual DataLoader loop": ("vae", "an epoch of 11,000 pictures"),
+    "diffusion, training step, denoising-diffusion-pytorch":
+        ("diffusion", "training step, batch 64, as large"),
+    "Stable Diffusion, U-Net with guidance, diffusers":
+        ("stable_diffusion", "U-Net, batch 2, 256 pixels"),
+}
 
 
 def percent(value: float, digits: int = 2, sign: str = " %") -> str:
@@ -35,6 +54,17 @@ def spread(values: list[float], digits: int) -> str:
     return f"{listed(values, digits, '')} | {mean} | {deviation}"
 
 
+def beside_peers() -> list[dict]:
+    """The speeds that `python -m tests.benchmarks --json` has kept, by pair."""
+    path = ROOT / "tests" / "benchmarks" / "results.json"
+    return json.loads(path.read_text(encoding="utf-8"))["records"]
+
+
+def spread_of(record: dict) -> str:
+    """A ratio with the lowest and the highest of its rounds."""
+    return "{ratio:.2f} ({low:.2f} to {high:.2f})".format(**record)
+
+
 def backprop(found: Found) -> Iterator[str]:
     """MNIST, the digits, and beside peers."""
     bench = found["python tests/benchmarks/backprop.py --data-dir ../shared/data --threads 1"]
@@ -52,6 +82,12 @@ def backprop(found: Found) -> Iterator[str]:
     solved = ", ".join(str(bench["xor"][name]) for name in ("relu", "sigmoid", "tanh"))
     yield (f"| XOR solved, of 100 seeds each: ReLU, sigmoid, tanh | {solved}; 0.01, 0.02, "
            "0.004 s a seed | - |")
+    epoch, step = (each for each in beside_peers() if each["folder"] == "backprop")
+    yield (f"| an epoch of 6,000 pictures, 784-300-100-10, Adam, float32 | {epoch['ours']:.2f} "
+           f"s | `MLPClassifier` {epoch['theirs']:.2f} s; ratio {spread_of(epoch)} |")
+    yield (f"| a step on 100 moons, 2-16-16-1 | {1e3 * step['ours']:.3f} ms | micrograd "
+           f"{step['theirs']:.2f} s; ratio {step['ratio']:,.0f} ({step['low']:,.0f} to "
+           f"{step['high']:,.0f}) |")
     for steps, share in (("129", "1"), ("1,290", "10"), ("12,900", "100")):
         accuracy = bench["accuracy_after"][steps.replace(",", "")]
         yield f"| {share} % | {steps} | {percent(accuracy)} |"
@@ -234,7 +270,12 @@ def diffusion_ablation(rows: dict[str, dict[str, float]]) -> Iterator[str]:
 
 
 def stable_diffusion(found: Found) -> Iterator[str]:
-    """How often drawings are as asked, of both models."""
+    """Speed, and how often drawings are as asked, of both models."""
+    speeds = [each for each in beside_peers() if each["folder"] == "stable_diffusion"]
+    yield ("| speed, published size, 256 pixels: U-Net with guidance; decoding; a whole step | "
+           f"diffusers | {'; '.join(map(spread_of, speeds))} | "
+           "tests/benchmarks/stable_diffusion.py |")
+
     def cell(command: str, name: str, what: str) -> str:
         """A share in percent, or whatever stands there if the command was not run again."""
         known = command in found
@@ -252,6 +293,15 @@ def stable_diffusion(found: Found) -> Iterator[str]:
         yield f"| {name} | {' | '.join(cells)} |"
     every = [cell(each, "two things, related", "everything") for each in (small, fine)]
     yield f'| two things, with the relation ("everything") | | | {every[0]} | | | {every[1]} |'
+
+
+def front() -> Iterator[str]:
+    """The top README's table of speeds beside peers; the first peer of a work counts."""
+    ratios = {(each["folder"], each["work"]): spread_of(each)
+              for each in reversed(beside_peers())}
+    cells = [f"{name} | {ratios[pair]}" for name, pair in PEERS.items()]
+    for left, right in zip(cells[:5], cells[5:]):
+        yield f"| {left} | {right} |"
 
 
 ROWS: dict[str, Callable[[Found], Iterator[str]]] = {

@@ -20,11 +20,10 @@ ELSEWHERE = {
         "| overlapping", "| dropout", "| ReLU", "| two groups", "| colour noise",
         "| He's start"),
     "diffusion_from_scratch": ("| MNIST, w =", "| 2,000 real ones"),
-    # speed, of an idle machine, and what tests assert
-    "backprop_from_scratch": ("| an epoch of MNIST", "| a step on 100 moons"),
+    # what tests assert
     "stable_diffusion_from_scratch": (
         "| U-Net, encoder", "| the published size", "| six samplers", "| pictures of prompts",
-        "| speed", "| byte pairs"),
+        "| byte pairs"),
 }
 each_folder = pytest.mark.parametrize("folder", FOLDERS)
 
@@ -62,6 +61,19 @@ def test_results_are_of_commands_that_can_be_run_again(folder: str) -> None:
         script = command.split()[1]
         assert ((ROOT if "/" in script else ROOT / folder) / script).is_file()
         assert numbers.keys() > {"machine"} and numbers["machine"]["threads"] >= 1
+
+
+def test_speeds_of_the_front_door_are_what_the_benchmarks_wrote() -> None:
+    """Ratios beside peers, and with what power time grows."""
+    said = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split("\n"))
+    for row in result_rows.front():
+        assert row in said
+    growth = json.loads((ROOT / "tests/benchmarks/growth.json").read_text(encoding="utf-8"))
+    exponents = [each["time"] for each in growth["records"]]
+    assert ("LeNet's step with the batch {:.2f}, GPT-2's step with the context {:.2f}, its "
+            "writing with a cache {:.2f} and without {:.2f}, the diffusion U-Net with a "
+            "picture's side {:.2f}, Stable Diffusion's decoder {:.2f}, sampling with its steps "
+            "{:.2f}.").format(*exponents) in said
 
 
 def test_a_command_leaves_its_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
