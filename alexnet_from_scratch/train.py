@@ -53,7 +53,7 @@ class Run:
     def __init__(self, args: argparse.Namespace, data: Data, device: torch.device,
                  saved: dict | None = None) -> None:
         self.args, self.device, self.data_digest = args, device, data.digest
-        if saved and saved.get("data") != self.data_digest:
+        if saved and saved["data"] != self.data_digest:
             raise console.Refusal(f"{data.name} is not what it was when the run began: start a "
                                   "new one")
         torch.manual_seed(args.seed)
@@ -200,14 +200,13 @@ def prepare(argv: list[str] | None) -> tuple[Run, Data]:
     device = devices.choose(args.device)
     distributed.start(device)
     options.set_defaults(args, 256 if args.preset == "paper" else typical_side(args.data))
-    counts = QUICK if args.quick else SHAPES
-    args.data_dir = Path(args.data_dir)        # a resumed run has it as text
     with distributed.first_alone():
-        data = load(args.data, args.data_dir, args.image_size, args.seed, args.workers, counts)
+        data = load(args.data, Path(args.data_dir), args.image_size, args.seed, args.workers,
+                    QUICK if args.quick else SHAPES)
     if args.classes not in (None, len(data.classes)):
         raise console.Refusal(f"{data.name} has {len(data.classes)} classes, --classes says "
                               f"{args.classes}: leave it out, or mend the folder")
-    data = data.shortened(counts) if args.quick else data
+    data = data.shortened(QUICK) if args.quick else data
     return Run(args, data, device, saved), data
 
 
@@ -237,11 +236,12 @@ def main(argv: list[str] | None = None) -> int:
         with console.Stop() as stop:
             train(run, data, stop)
         if run.stopped:
-            where = console.to_type(run.args.out_dir / "checkpoint.pt")
             if run.writes:
                 console.say(f"stopped after step {run.step}: go on with python train.py "
-                            f"--resume {where}")
+                            f"--resume {console.to_type(run.args.out_dir / 'checkpoint.pt')}")
             return stop.exit_code
+        if run.writes and run.epoch < run.args.epochs:
+            console.say(f"nothing was better since epoch {run.best_epoch}: stopped early")
         report(run, data)
     return 0
 

@@ -143,7 +143,7 @@ def main(argv: list[str] | None = None) -> int:
     torch.manual_seed(args.seed)      # of the untrained network beside it
     pictures.draw_filters(model, build(config), args.out / "filters.png")
     names += ["filters.png", *(draw_set(model, config, data, args.out) if data else [])]
-    if metrics and metrics.exists():
+    if metrics and metrics.exists() and metrics.read_text(encoding="utf-8").count("\n") > 1:
         pictures.draw_curves(metrics, args.out / "loss.png")
         names.append("loss.png")
     print(f"wrote {', '.join(names)} to {console.from_here(args.out)}")

@@ -96,7 +96,8 @@ def answer_sample(network: Network, config: dict, name: str | None, data_dir: Pa
                                   "name another set with --data")
     data = load(name, data_dir, config["task"])
     if [data.inputs, data.classes] != [config["inputs"], config["classes"]]:
-        raise console.Refusal(f"{name} has other columns or classes than the checkpoint")
+        raise console.Refusal(f"{name} has other columns or classes than the checkpoint: name "
+                              "another set with --data, or another --checkpoint")
     if index >= len(data.test.y):
         raise console.Refusal(f"{name} has the test samples 0 to {len(data.test.y) - 1}")
     x, y = data.test.x[index : index + 1], data.test.y[index]

@@ -64,7 +64,7 @@ class Run:
     def __init__(self, args: argparse.Namespace, data: Data, saved: dict | None) -> None:
         self.args, self.config = args, saved["config"] if saved else configure(args, data)
         self.data_digest = data.digest
-        if saved and saved.get("data") != self.data_digest:
+        if saved and saved["data"] != self.data_digest:
             raise console.Refusal(f"{data.name} is not what it was when the run began: start a "
                                   "new one")
         self.rng = np.random.default_rng(args.seed)      # of first weights and dropout
@@ -230,7 +230,7 @@ def main(argv: list[str] | None = None) -> int:
     print("epoch    step      rate  train loss  validation loss "
           f"{'validation ' + SCORES[data.task]:>19}     time", flush=True)
     if run.epoch >= args.epochs:
-        console.say(f"the run is finished, at epoch {run.epoch}: for more, say --epochs, too")
+        console.say(f"the run is finished, at epoch {run.epoch}: only the report is left")
     with console.Stop() as stop, np.errstate(over="ignore", invalid="ignore"):  # check_finite
         train(run, data, stop)                                                # reports them
     if stop.requested:

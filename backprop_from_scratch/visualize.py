@@ -27,7 +27,6 @@ PICTURES = {
     "boundary": "the decision boundary as it moves",
     "landscape": "the loss around the trained weights and along the way to them",
 }
-WATCHED = {"flow", "ratios", "dead", "boundary", "landscape"}
 
 
 def draw(name: str, film: Callable[..., Film], args: object) -> Path:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from data import Part, to_model
+from data import Part, to_input
 
 SEEDS = 1_000_003    # apart: so far that runs of neighbouring seeds never meet
 LARGEST = 2**63      # of the seeds that a generator takes, one more
@@ -40,7 +40,7 @@ def chosen(count: int, size: int, seed: int, step: int) -> Tensor:
 def draw_times(size: int, times: int, generator: torch.Generator) -> Tensor:
     """Times (B,), each equally probable, and as different in a batch as can be.
 
-    D. Kingma et al., "Variational Diffusion Models", 2021, appendix I.1.
+    D. Kingma and others, "Variational Diffusion Models", 2021, appendix I.1.
     """
     spread = torch.arange(size) / size + torch.rand((), generator=generator)   # (B,)
     return (spread % 1 * times).long().clamp(max=times - 1)            # (B,)
@@ -51,7 +51,7 @@ def make_batch(part: Part, size: int, seed: int, step: int, times: int, classes:
     """The batch of a step. A share `drop` of the labels is withheld, as label `classes`."""
     picked = part.some(chosen(len(part.images), size, seed, step))
     generator = torch.Generator().manual_seed(((seed + 1) * SEEDS**2 + step) % LARGEST)
-    x0 = to_model(picked.images, centred)                              # (B, C, H, W)
+    x0 = to_input(picked.images, centred)                              # (B, C, H, W)
     noise = torch.randn(x0.shape, generator=generator)                 # (B, C, H, W)
     t = draw_times(size, times, generator)                             # (B,)
     without = torch.rand(size, generator=generator) < drop             # (B,)

@@ -85,7 +85,7 @@ class Data(NamedTuple):
                                                zip(self[2:], counts)))
 
 
-def to_model(images: Tensor, centred: bool = True) -> Tensor:
+def to_input(images: Tensor, centred: bool = True) -> Tensor:
     """Bytes (B, C, H, W) as numbers from -1 to 1, the range of noise; from 0 to 1 if not so."""
     x = images.float() / 255                                           # (B, C, H, W)
     return 2 * x - 1 if centred else x

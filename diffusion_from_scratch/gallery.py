@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from console import Refusal
-from data import Part, load, on_disk, to_model
+from data import Part, load, on_disk, to_input
 from painter import Painter
 from reading import read
 
@@ -28,15 +28,15 @@ class Gallery:
         """
         found = [self.numbered(int(word)) if word.isdecimal() else self.read_file(Path(word))
                  for word in words]
-        x = to_model(torch.stack([image for image, _ in found]), self.config["centred"])
+        x = to_input(torch.stack([image for image, _ in found]), self.config["centred"])
         labels = torch.tensor([label for _, label in found])           # (N,)
         return x, labels if self.painter.classes else None             # (N, C, H, W), (N,)
 
     def numbered(self, number: int) -> tuple[Tensor, int]:
         """A test picture (C, H, W) and its label. Raises Refusal if there is none."""
         if number >= len(self.test.images):
-            raise Refusal(f"there is no test picture {number}: they are numbered 0 to "
-                          f"{len(self.test.images) - 1}")
+            name = self.args.data or self.config["data"]
+            raise Refusal(f"{name} has the test pictures 0 to {len(self.test.images) - 1}")
         return self.test.images[number], int(self.test.labels[number])
 
     @functools.cached_property
@@ -44,7 +44,8 @@ class Gallery:
         """The test pictures, of the model's size. Raises Refusal if there are none."""
         name = self.args.data or self.config["data"]
         if not self.args.data and not on_disk(name, self.args.data_dir):
-            raise Refusal(f"{name} is not on this disk: name files, or --data")
+            raise Refusal(f"{name} is not on this disk: say where with --data-dir, or name "
+                          "another set with --data, or files")
         data = load(name, self.args.data_dir, self.config["image_size"], self.config["seed"])
         self.painter.check_size(data)
         return data.test

@@ -110,7 +110,7 @@ def main(argv: list[str] | None = None) -> int:
     console.add_data_flags(parser, NAMES, default=None)
     args = parser.parse_args(argv)
     if args.count > AT_MOST:
-        parser.error(f"argument --count: at most {AT_MOST} fit on a sheet")
+        parser.error(f"argument --count: at most {AT_MOST:,} fit on a sheet")
     if args.box and not args.inpaint:
         parser.error("argument --box: it belongs to --inpaint")
     if args.grid and args.label is not None:
@@ -119,7 +119,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("argument --gif: only of new pictures")
     painter = Painter.open(args.checkpoint, devices.choose(args.device), args.last)
     names = answer(painter, sampling_of(args, painter.config["times"]), args)
-    print(f"wrote {' and '.join(names)} to {console.from_here(args.out)}")
+    print(f"wrote {', '.join(names)} to {console.from_here(args.out)}")
     return 0
 
 

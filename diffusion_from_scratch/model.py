@@ -242,7 +242,7 @@ def parts(model: UNet) -> list[tuple[str, str, int]]:
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> int:
-    """Print the table of layers."""
+    """Print the table of parts."""
     parser = argparse.ArgumentParser(description=main.__doc__, allow_abbrev=False)
     add = parser.add_argument
     add("--preset", choices=PRESETS, default="small", help="default: small")

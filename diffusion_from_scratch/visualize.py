@@ -16,7 +16,7 @@ import checkpoint
 import console
 import devices
 import pictures
-from data import NAMES, load, on_disk, to_model
+from data import NAMES, load, on_disk, to_input
 from diffusion import Sampling, gaussian
 from measures import nearest
 from painter import Painter
@@ -77,7 +77,7 @@ def draw_all(painter: Painter, args: argparse.Namespace, seed: int, out: Path) -
     if args.data or on_disk(name, args.data_dir):
         data = load(name, args.data_dir, painter.config["image_size"], painter.config["seed"])
         painter.check_size(data)
-        x = to_model(data.test.images[:3], painter.config["centred"])  # (3, C, H, W)
+        x = to_input(data.test.images[:3], painter.config["centred"])  # (3, C, H, W)
         sheets["forward.png"] = forward_process(painter, x, seed)
         drawn = painter.samples(SHOWN, steps, seed)                    # (10, C, H, W)
         train = data.train.images.float() / 255

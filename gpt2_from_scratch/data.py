@@ -8,7 +8,9 @@
 
 # no shapes here: texts
 
+import contextlib
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from pydoc_data.topics import topics
 from typing import NamedTuple
@@ -33,7 +35,7 @@ class Data(NamedTuple):
     digest: str
 
 
-def load(name: str, data_dir: Path) -> Data:
+def load(name: str, data_dir: Path, workers: int = 0) -> Data:
     """The text that `--data` names; its last tenth validates, as in nanoGPT.
 
     A path that does not exist is looked for, by its last part, in `data_dir`. Raises Refusal
@@ -52,9 +54,9 @@ def load(name: str, data_dir: Path) -> Data:
         path = Path(name)
         path = path if path.exists() else data_dir / path.name
         if not path.exists():
-            raise Refusal(f"there is no text {name}: say {' or '.join(NAMES)}, or the path of "
-                          "a file or folder")
-        name, text = path.name, read_folder(path) if path.is_dir() else read(path)
+            raise Refusal(f"{name} is neither a data set nor a path: use {', '.join(NAMES)}, a "
+                          "file or a folder of texts")
+        name, text = path.name, read_folder(path, workers) if path.is_dir() else read(path)
     if len(text) < LEAST:
         raise Refusal(f"{name} has {len(text)} characters: {LEAST} are the least to learn from")
     split = int(TRAINED * len(text))
@@ -81,19 +83,21 @@ def as_text(content: bytes, path: Path | str) -> str:
     return text.replace("\r\n", "\n")
 
 
-def read_folder(home: Path) -> str:
+def read_folder(home: Path, workers: int = 0) -> str:
     """All texts of a folder and of those in it, one after the other; hidden files stay out.
 
     Files that are no text are left out and counted.
     """
     files = sorted(path for path in home.rglob("*") if path.is_file() and not any(
         part.startswith(".") for part in path.relative_to(home).parts))
-    texts = []
-    for path in files:
-        try:
-            texts.append(read(path))
-        except Refusal:
-            continue
+
+
+    def text_of(path: Path) -> str | None:
+        with contextlib.suppress(Refusal):
+            return read(path)
+
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        texts = [text for text in pool.map(text_of, files) if text is not None]
     if len(texts) < len(files):
         say(f"left out {len(files) - len(texts)} of {len(files)} files in {home}: no text in "
             "UTF-8")

@@ -24,7 +24,7 @@ JUDGEMENT = ("perplexity {perplexity:.4g}, {nats_per_token:.4f} nats a token, "
              "{scored:,} tokens in windows {stride} apart")
 
 
-def share(text: str) -> float:
+def probability(text: str) -> float:
     """A number above 0 and at most 1, as an argparse type."""
     value = console.positive_float(text)
     if value > 1:
@@ -86,7 +86,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="0 always takes the likeliest token, 1 draws fairly (default: %(default)s)")
     add("--top-k", metavar="N", type=console.positive_int,
         help="draw from the N likeliest tokens (default: from all)")
-    add("--top-p", metavar="P", type=share, default=1.0,
+    add("--top-p", metavar="P", type=probability, default=1.0,
         help="draw from the fewest tokens that have this probability (default: %(default)s)")
     add("--repetition-penalty", metavar="X", type=console.positive_float, default=1.0,
         help="above 1 makes what was there before less likely (default: %(default)s)")

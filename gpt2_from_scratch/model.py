@@ -205,12 +205,12 @@ class GPT(nn.Module):
         return torch.stack(seen)                                       # (L, B, H, T, T)
 
 
-SHAPE = ("vocabulary", "context", "layers", "heads", "channels", "dropout", "bias")
+SETTINGS = ("vocabulary", "context", "layers", "heads", "channels", "dropout", "bias")
 
 
 def build(config: dict) -> GPT:
     """The untrained model that a checkpoint's configuration describes."""
-    return GPT(**{name: config[name] for name in SHAPE})
+    return GPT(**{name: config[name] for name in SETTINGS})
 
 
 class _NoStart(TorchFunctionMode):

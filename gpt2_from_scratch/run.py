@@ -69,7 +69,7 @@ class Run:
     def __init__(self, args: argparse.Namespace, data: Data, device: torch.device,
                  saved: dict | None = None) -> None:
         self.args, self.device, self.data_digest = args, device, data.digest
-        if saved and saved.get("data") != self.data_digest:
+        if saved and saved["data"] != self.data_digest:
             raise console.Refusal(f"{data.name} is not what it was when the run began: start a "
                                   "new one")
         torch.manual_seed(args.seed)

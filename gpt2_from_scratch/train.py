@@ -87,7 +87,7 @@ def prepare(argv: list[str] | None) -> tuple[Run, Data]:
     options.set_defaults(args, distributed.ranks())
     args.data_dir = Path(args.data_dir)        # a resumed run has it as text
     with distributed.first_alone():
-        data = load(args.data, args.data_dir)
+        data = load(args.data, args.data_dir, args.workers)
     return Run(args, data, device, saved), data
 
 

@@ -64,7 +64,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     args = parser.parse_args(argv)
     if args.quick:
-        args.epochs, args.seeds = 1, args.seeds[:1]
+        args.epochs, args.seeds = args.epochs or 1, args.seeds[:1]
     return args
 
 

@@ -74,7 +74,7 @@ class Run:
         self.args, self.device, self.data_digest = args, device, data.digest
         torch.manual_seed(args.seed)
         self.config = saved["config"] if saved else configure(args, data)
-        if saved and saved.get("data") != self.data_digest:
+        if saved and saved["data"] != self.data_digest:
             raise console.Refusal(f"{data.name} is not what it was when the run began: start a "
                                   "new one")
         self.model = build(self.config).to(device)

@@ -119,7 +119,7 @@ def main(argv: list[str] | None = None) -> int:
         raise console.Refusal(f"{name} has the test pictures 0 to {len(test.labels) - 1}")
     names = draw_all(model, config, test, args.index, args.seed, args.out)
     metrics = path.with_name("metrics.csv")
-    if metrics.exists():
+    if metrics.exists() and metrics.read_text(encoding="utf-8").count("\n") > 1:
         pictures.draw_curves(metrics, args.out / "loss.png")
         names.append("loss.png")
     print(f"wrote {', '.join(names)} to {console.from_here(args.out)}")

@@ -17,8 +17,8 @@ from torch import nn
 import checkpoint
 import console
 import devices
+import pictures
 import prepare
-import visualize
 from data import NAMES, load_test, to_input
 from model import NAME, LeNet1998, build
 from train import evaluate
@@ -54,7 +54,7 @@ def read_files(model: nn.Module, config: dict, files: list[Path], out: Path) -> 
         image = np.round(255 * stages["centred by mass"]).astype(np.uint8)
         words, drawings = answer(model, config, image)
         strip = out / f"{file.stem}_{number}.png"
-        visualize.draw_strip({**stages, **drawings}, words, strip)
+        pictures.draw_strip({**stages, **drawings}, words, strip)
         print(f"{file}: {words}; drawn in {console.from_here(strip)}")
     return int(failures > 0)
 
@@ -86,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
     image = test.images[args.index].numpy()
     words, drawings = answer(model, config, image)
     strip = args.out / f"test_{args.index}.png"
-    visualize.draw_strip({"test picture": image / 255, **drawings}, words, strip)
+    pictures.draw_strip({"test picture": image / 255, **drawings}, words, strip)
     truth = config["classes"][test.labels[args.index]]
     print(f"test picture {args.index} of {name}, a {truth}: {words}; drawn in "
           f"{console.from_here(strip)}")

@@ -18,7 +18,7 @@ from tqdm import tqdm
 import checkpoint
 import console
 import devices
-import visualize
+import pictures
 from data import NAMES, Data, Part, load, shortened, to_input
 from model import BLACK, NAME, VARIANTS, WHITE, build
 
@@ -79,7 +79,7 @@ class Run:
         torch.manual_seed(args.seed)
         self.config = saved["config"] if saved else configure(args.variant, data)
         self.data_digest = data.digest
-        if saved and saved.get("data") != self.data_digest:
+        if saved and saved["data"] != self.data_digest:
             raise console.Refusal(f"{data.name} is not what it was when the run began: start a "
                                   "new one")
         self.model = build(self.config).to(device, memory_format=torch.channels_last)
@@ -113,7 +113,7 @@ class Run:
         })
 
     def set_rate(self) -> float:
-        """The learning rate of this epoch, a function of the epoch alone."""
+        """Set the learning rate of this epoch, a function of the epoch alone, and return it."""
         rate = self.args.lr * self.args.decay**self.epoch              # (12)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -171,9 +171,9 @@ def report(run: Run, data: Data) -> None:
     best = checkpoint.load(best_path, NAME)
     checkpoint.restore(run.model, best["model"], best_path)
     _, error, probabilities = evaluate(run.model, data.test, run.config)
-    visualize.draw_curves(run.metrics.path, out / "loss.png")
-    visualize.draw_mistakes(data.test, probabilities, data.classes, out / "mistakes.png")
-    visualize.draw_filters(run.model, out / "filters.png")
+    pictures.draw_curves(run.metrics.path, out / "loss.png")
+    pictures.draw_mistakes(data.test, probabilities, data.classes, out / "mistakes.png")
+    pictures.draw_filters(run.model, out / "filters.png")
     console.write_results(out, "train.py", run.args, steps=run.step, best_epoch=best["epoch"],
                           test_error=error, seconds=run.seconds)
     print(f"test error {error:.2%} on {len(data.test.labels):,} pictures, with the weights of "
@@ -231,7 +231,7 @@ def main(argv: list[str] | None = None) -> int:
           "--resume")
     print("epoch    step  train loss  validation loss  validation error  time", flush=True)
     if run.epoch >= args.epochs:
-        console.say(f"the run is finished, at epoch {run.epoch}: for more, say --epochs, too")
+        console.say(f"the run is finished, at epoch {run.epoch}: only the report is left")
     with console.Stop() as stop:
         train(run, data, stop)
     if stop.requested:

@@ -65,6 +65,6 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     if args.weights and args.checkpoint:
         parser.error("argument --weights: not together with --checkpoint")
     if args.tokenizer and not args.weights:
-        parser.error("argument --tokenizer: a checkpoint has its own, it goes with --weights")
+        parser.error("argument --tokenizer: a checkpoint has its own, it belongs to --weights")
     if args.guidance is None:
         args.guidance = GUIDANCE_PUBLISHED if args.weights else GUIDANCE

@@ -52,7 +52,7 @@ def chosen(count: int, size: int, seed: int, step: int) -> Tensor:
 def draw_times(size: int, generator: torch.Generator) -> Tensor:
     """Times (B,), each equally probable, and as different in a batch as can be.
 
-    D. Kingma et al., "Variational Diffusion Models", 2021, appendix I.1.
+    D. Kingma and others, "Variational Diffusion Models", 2021, appendix I.1.
     """
     spread = torch.arange(size) / size + torch.rand((), generator=generator)   # (B,)
     return (spread % 1 * TRAINED).long().clamp(max=TRAINED - 1)        # (B,)

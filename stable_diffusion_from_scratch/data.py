@@ -55,18 +55,20 @@ class Data(NamedTuple):
         return Data(self.name, self.train.some(counts[0]), self.validation.some(counts[1]))
 
 
-def load(name: str, side: int = SIDE, seed: int = 0, workers: int = 0,
+def load(name: str, data_dir: Path, side: int = SIDE, seed: int = 0, workers: int = 0,
          quick: bool = False) -> Data:
     """The data set that `--data` names, in squares of `side` pixels; little of it if `quick`.
 
-    Raises Refusal if the set is not to be had or is not usable.
+    A path that does not exist is looked for, by its last part, in `data_dir`. Raises Refusal
+    if the set is not to be had or is not usable.
     """
     if name == "shapes":
         return drawn_shapes(side, seed, QUICK if quick else DRAWN)
-    if not Path(name).is_dir():
+    path = Path(name) if Path(name).exists() else data_dir / Path(name).name
+    if not path.is_dir():
         raise Refusal(f"{from_here(Path(name))} is neither a data set nor a folder: use "
                       f"{', '.join(NAMES)}, or a folder of pictures with captions")
-    whole = from_folder(Path(name), side, seed, workers)
+    whole = from_folder(path, side, seed, workers)
     return whole.shortened(QUICK) if quick else whole
 
 

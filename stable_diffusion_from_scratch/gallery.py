@@ -29,6 +29,8 @@ def open_picture(path: Path) -> Image.Image:
             return on_white(ImageOps.exif_transpose(image))
     except FileNotFoundError:
         raise Refusal(f"there is no file {from_here(path)}: name a picture") from None
+    except PermissionError:
+        raise Refusal(f"{from_here(path)} may not be read: check its permissions") from None
     except Image.DecompressionBombError:
         raise Refusal(f"{from_here(path)} has over {MOST_PIXELS:,} pixels: shrink it") from None
     except Exception as error:  # Pillow's many readers fail in as many ways

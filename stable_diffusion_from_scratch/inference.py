@@ -108,7 +108,7 @@ def main(argv: list[str] | None = None) -> int:
     one = f"seed_{args.seed}.png"
     every = [one if args.count == 1 else f"{one} to seed_{args.seed + args.count - 1}.png",
              *["samples.png"] * (args.count > 1), *names]
-    print(f"wrote {', '.join(every)} in {console.from_here(args.out)}")
+    print(f"wrote {', '.join(every)} to {console.from_here(args.out)}")
     return 0
 
 

@@ -13,6 +13,7 @@
 
 import shlex
 import sys
+from pathlib import Path
 
 from tqdm import tqdm
 
@@ -108,7 +109,8 @@ def prepare(argv: list[str] | None) -> Run:
     distributed.start(device)
     options.set_defaults(args, distributed.ranks())
     with distributed.first_alone():
-        data = load(args.data, args.image_size, args.seed, args.workers, args.quick)
+        data = load(args.data, Path(args.data_dir), args.image_size, args.seed, args.workers,
+                    args.quick)
     return Run(args, data, device, saved)
 
 

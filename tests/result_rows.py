@@ -71,7 +71,7 @@ def backprop(found: Found) -> Iterator[str]:
     mnist = column(found, f"python train.py {MNIST}", "test_score")
     digits = column(found, "python train.py --data digits", "test_score", range(10))
     yield (f"| MNIST, 784-300-100-10, seeds 0, 1, 2 | {listed(mnist, 2)}, mean "
-           f"{percent(statistics.mean(mnist))}, 35 s a run (up to 56 s beside other work) | - "
+           f"{percent(statistics.mean(mnist))}, 35 s a run (up to 95 s beside other work) | - "
            "|")
     yield (f"| digits, 450 of 1,797 to test, seeds 0 to 9 | {percent(min(digits), 2, '')} to "
            f"{percent(max(digits))}, mean {percent(statistics.mean(digits))}, 5 s a run "

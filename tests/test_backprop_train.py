@@ -223,7 +223,7 @@ def test_resuming_a_finished_run_changes_nothing_and_says_so(
     assert resume(straight) == 0
     assert {path.name: path.read_bytes() for path in straight.iterdir()} == before
     said = capsys.readouterr().err
-    assert f"the run is finished, at epoch {EPOCHS}: for more, say --epochs" in said
+    assert f"the run is finished, at epoch {EPOCHS}: only the report is left" in said
 
 
 def test_what_a_run_was_started_with_may_be_said_again(straight: Path, tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_embedded_digits_are_crisp_and_their_parts_have_all_classes() -> None:
 def test_pixels_have_the_range_of_noise_and_come_back() -> None:
     levels = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
     for centred, low in ((True, -1), (False, 0)):
-        x = data.to_model(levels, centred)
+        x = data.to_input(levels, centred)
         assert (x.min(), x.max()) == (low, 1)
         assert torch.equal((255 * data.to_image(x, centred)).round().byte(), levels)
     assert data.to_image(torch.tensor([-3.0, 5.0])).tolist() == [0, 1]

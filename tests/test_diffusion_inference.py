@@ -137,7 +137,7 @@ def test_a_model_paints_what_it_was_trained_on(trained: SimpleNamespace,
     checkpoint.save(tmp_path / "best.pt", contents)
     painter = Painter.open(tmp_path / "best.pt", CPU)
     images = diffusion.data.digits().test.images[:2]
-    x = diffusion.data.to_model(images, centred=False)
+    x = diffusion.data.to_input(images, centred=False)
     assert torch.allclose(painter.show(x), images / 255) and not painter.model.training
 
 
@@ -157,7 +157,7 @@ def test_the_known_part_has_as_much_noise_as_the_rest() -> None:
 def test_what_is_known_leads_all_steps(trained: SimpleNamespace) -> None:
     """Also in the middle of the way the known part is the picture, noised."""
     painter, seen = trained.painter, []
-    x = diffusion.data.to_model(diffusion.data.digits().test.images[:1])
+    x = diffusion.data.to_input(diffusion.data.digits().test.images[:1])
     painter.paint(painter.noise(1, 0), painter.labels(1), Sampling(steps=20), 0,
                   known=(x, torch.ones(1, 1, 28, 28)),
                   watch=lambda i, now, _x0: seen.append((i, now.clone())))
@@ -281,7 +281,7 @@ def test_a_blend_goes_from_one_picture_to_the_other(ask: Callable, sheets: dict)
 def test_the_ends_of_a_blend_are_plain_reconstructions_from_the_same_time(
         trained: SimpleNamespace) -> None:
     painter = trained.painter
-    x = diffusion.data.to_model(diffusion.data.digits().test.images[:2])
+    x = diffusion.data.to_input(diffusion.data.digits().test.images[:2])
     labels, how = torch.tensor([1, 2]), Sampling(steps=10)
     row = diffusion.mixing.blend(painter, x, labels, how, 2, 0.5, seed=3)
     s = painter.diffusion.schedule.spaced(10)
@@ -337,7 +337,7 @@ def test_pictures_of_a_folder_are_counted_as_in_training(
 @pytest.mark.parametrize(("flags", "words"), [
     (("--label", "x"), "error: there is no label x: this model knows 0, 1,"),
     (("--steps", 1001), "error: 1001 steps are not possible: this model has 1000 times, use 1"),
-    (("--interpolate", 0, 450), "error: there is no test picture 450: they are numbered 0"),
+    (("--interpolate", 0, 450), "error: digits has the test pictures 0 to 449"),
     (("--inpaint", "no.png"), "error: there is no file no.png"),
     (("--inpaint", 0, "--box", 0, 0, 29, 5), "error: the box 0 0 29 5 does not lie in a pict"),
     (("--inpaint", 0, "--box", 5, 5, 5, 9), "error: the box 5 5 5 9 does not lie"),

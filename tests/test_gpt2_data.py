@@ -152,8 +152,8 @@ def test_what_is_no_text_or_too_short_is_refused_in_a_sentence(
 
 def test_what_is_not_there_is_refused_in_a_sentence(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(Refusal, match="there is no text .*none: say python-docs or "
-                       "shakespeare, or the path of a file or folder"):
+    with pytest.raises(Refusal, match="none is neither a data set nor a path: use python-docs, "
+                       "shakespeare, a file or a folder"):
         ask(tmp_path / "none", tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(Refusal, match="empty has 0 characters: 100 are the least"):

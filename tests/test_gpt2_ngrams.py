@@ -107,4 +107,4 @@ def test_it_prints_a_line_a_gram(tmp_path: Path, capsys: pytest.CaptureFixture) 
     expected = by_hand(data.training, data.validation, 5)
     assert lines == [f"{name}  {nats:.3f} nats a character" for name, nats in expected.items()]
     assert ngrams.main([str(tmp_path / "none")]) == 1
-    assert capsys.readouterr().err.startswith("error: there is no text ")
+    assert "none is neither a data set nor a path: use " in capsys.readouterr().err

@@ -13,7 +13,7 @@ from support import FOLDERS, ROOT, load, run
 
 ON_GPUS = [name for name in FOLDERS if name != "backprop_from_scratch"]     # NumPy has none
 SEVERAL = [name for name in ON_GPUS if (ROOT / name / "distributed.py").exists()]
-LOSS = dict.fromkeys(ON_GPUS, "train_loss") | {"vae_from_scratch": "reconstruction"}
+LOSS = dict.fromkeys(ON_GPUS, "train_loss") | {"vae_from_scratch": "train_reconstruction"}
 DATA = {name: ("--data", "digits") for name in ("lenet_from_scratch", "lenet5_from_scratch")}
 ASKED = {
     "alexnet_from_scratch": ("--index", "5"),

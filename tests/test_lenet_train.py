@@ -114,7 +114,7 @@ def test_resuming_a_finished_run_changes_nothing_and_says_so(
     assert lenet.train.main(["--resume", "--out-dir", str(straight)]) == 0
     assert (straight / "checkpoint.pt").read_bytes() == before
     said = capsys.readouterr().err
-    assert f"the run is finished, at epoch {EPOCHS}: for more, say --epochs" in said
+    assert f"the run is finished, at epoch {EPOCHS}: only the report is left" in said
 
 
 @pytest.mark.parametrize(

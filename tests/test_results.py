@@ -76,6 +76,24 @@ def test_speeds_of_the_front_door_are_what_the_benchmarks_wrote() -> None:
             "{:.2f}.").format(*exponents) in said
 
 
+@pytest.mark.parametrize(("folder", "form"), [
+    ("lenet5", "{0} times as fast as torchvision's|fused {1} times as fast"),
+    ("alexnet", "pixels runs at {0} times torchvision's speed, a forward pass at {1}, channels "
+                "last, and our local response normalisation at {2} times"),
+    ("transformer", "at {0} times its speed with 2 layers of 64 channels and at {2} with 4 of "
+                    "256, a forward pass at {1} and {3} ("),
+    ("gpt2", "runs at {1} times the speed of a plain one|biases and at {2} without, and at {0} "
+             "times that of transformers'; writing|one text, at {3} times that"),
+    ("vae", "11,000 pictures runs at {0} times its speed"),
+    ("diffusion", "is {0} times as fast as theirs, of our default {1} times, drawing {2}")])
+def test_speeds_in_a_folder_are_what_the_benchmarks_wrote(folder: str, form: str) -> None:
+    found = [result_rows.spread_of(each) for each in result_rows.beside_peers()
+             if each["folder"] == folder]
+    said = (ROOT / f"{folder}_from_scratch" / "README.md").read_text(encoding="utf-8")
+    for part in form.split("|"):
+        assert part.format(*found) in said, part
+
+
 def test_a_command_leaves_its_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the place of its old ones, in the order of the list, without its settings."""
     home, command = tmp_path / "backprop_from_scratch", "python train.py --quick --seed 3"

@@ -293,7 +293,7 @@ def test_a_folder_is_read_with_its_texts(tmp_path: Path, capsys: Said,
     paths[3].with_suffix(".txt").unlink()
     (tmp_path / "own" / "broken.png").write_bytes(b"no picture")
     (tmp_path / "own" / "broken.txt").write_text("broken", encoding="utf-8")
-    found = data.load(str(tmp_path / "own"), 16, seed=3)
+    found = data.load(str(tmp_path / "own"), tmp_path, 16, seed=3)
     assert found.train.images.shape == (18, 16, 16, 3) and len(found.validation.captions) == 1
     for images, captions in (found.train, found.validation):
         for image, text in zip(images, captions):
@@ -301,10 +301,11 @@ def test_a_folder_is_read_with_its_texts(tmp_path: Path, capsys: Said,
             assert image[8, 8].tolist() == [10 * number, 5, 9]
     said = capsys.readouterr().err
     assert "left out 1 of 21 pictures" in said and "left out 1 of 20 files" in said
-    again = data.load(str(tmp_path / "own"), 16, seed=3, workers=2)
-    assert again.digest == found.digest != data.load(str(tmp_path / "own"), 16, seed=4).digest
+    again = data.load("gone/own", tmp_path, 16, seed=3, workers=2)     # looked for in data_dir
+    other = data.load(str(tmp_path / "own"), tmp_path, 16, seed=4)
+    assert again.digest == found.digest != other.digest
     monkeypatch.setattr(data, "QUICK", (5, 1))
-    few = data.load(str(tmp_path / "own"), 16, seed=3, quick=True)
+    few = data.load(str(tmp_path / "own"), tmp_path, 16, seed=3, quick=True)
     assert few.train.captions == found.train.captions[:5] and len(few.validation.captions) == 1
 
 
@@ -321,10 +322,10 @@ def test_a_table_says_what_pictures_show(header: bool, tmp_path: Path) -> None:
 
 def test_what_cannot_be_used_is_refused_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match="is neither a data set nor a folder: use shapes, or a"):
-        data.load(str(tmp_path / "none"))
+        data.load(str(tmp_path / "none"), tmp_path)
     make_folder(tmp_path, 9)
     with pytest.raises(Refusal, match="has 9 pictures with captions, at least 10 are needed"):
-        data.load(str(tmp_path))
+        data.load(str(tmp_path), tmp_path)
     table = tmp_path / "captions.csv"
     for text, words_ in (("picture_00.png\n", "row 1 of .* has one cell"),
                          ("picture_00.png,a cat, asleep\n", "row 1 of .* has 3 cells: put quo"),
@@ -332,10 +333,10 @@ def test_what_cannot_be_used_is_refused_in_a_sentence(tmp_path: Path) -> None:
                          ("", "has 0 pictures with captions")):
         table.write_text(text, encoding="utf-8")
         with pytest.raises(Refusal, match=words_):
-            data.load(str(tmp_path))
+            data.load(str(tmp_path), tmp_path)
     table.write_bytes(b"picture_00.png,\xff\xfe\n")
     with pytest.raises(Refusal, match="cannot be read"):
-        data.load(str(tmp_path))
+        data.load(str(tmp_path), tmp_path)
     for name, words_ in (("none.png", "there is no file"),
                          ("captions.csv", "is not a picture")):
         with pytest.raises(ValueError, match=words_):

@@ -147,7 +147,7 @@ def test_classes_that_halves_lack(tmp_path: Path, capsys) -> None:
 
 
 @pytest.mark.parametrize("files,complaint", [
-    ({}, "there is no data set .*: say topics, hard, or the path of"),
+    ({}, "is neither a data set nor a path: use topics, hard, a CSV of"),
     ({"": {"a": 50}}, "one class, a: two classes"),
     ({"": {"a": 50, "b": 1}}, "to be split .its class b is too small.: give each class ten"),
     ({"": {"a": 50, "b": 5}}, "class b .*: give each class ten different ones or more"),

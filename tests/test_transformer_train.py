@@ -281,7 +281,7 @@ def test_what_is_impossible_is_refused_before_any_work(
     capsys.readouterr()
     (tmp_path / "one.csv").write_text("".join(f"a,text {n}\n" for n in range(50)))
     for flags, words in ((("--heads", 3), "8 channels cannot be shared among 3 heads: choose"),
-                         (("--data", tmp_path / "none.csv"), "there is no data set "),
+                         (("--data", tmp_path / "none.csv"), "is neither a data set nor a"),
                          (("--data", tmp_path / "one.csv"), "one.csv has one class, a: two "),
                          (("--resume", foreign), f"{foreign} was made by lenet_from_scratch")):
         assert train(straight, *flags) == 1

@@ -184,7 +184,7 @@ def test_files_of_any_size_are_read_and_bad_ones_among_them_left_out(
 
 
 @pytest.mark.parametrize(("flags", "sentence"), [
-    (("--reconstruct", "40"), "there are test pictures 0 to 39"),
+    (("--reconstruct", "40"), "creatures has the test pictures 0 to 39"),
     (("--reconstruct", "no.png"), "none of these is a picture: name files"),
     (("--interpolate", "0", "no.png"), "none of these is a picture"),
     (("--data", "no/such/place"), "is neither a data set nor a folder"),

@@ -12,7 +12,10 @@ tested once. A difference smaller than the spread between seeds says nothing.
 import argparse
 import statistics
 import sys
+import tempfile
 from pathlib import Path
+
+import torch
 
 import console
 import devices
@@ -20,9 +23,9 @@ import measures
 import options
 import pictures
 from data import NAMES, Data, load
-from train import QUICK, attempt, evaluate
+from train import QUICK, Run, evaluate, restore_best, train
 
-WITHOUT = {   # what is taken away, and the flags that do it
+WITHOUT = {   # what is taken out, and the flags that do it
     "nothing": [],
     "positions": ["--no-positions"],
     "warm-up": ["--warm-up", "1"],           # fading from the first step
@@ -44,8 +47,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--seeds", metavar="N", type=console.seed, nargs="+", default=[0, 1, 2],
         help="the seeds to train with (default: 0 1 2)")
     table = parser.add_mutually_exclusive_group()
-    table.add_argument("--only", choices=tuple(WITHOUT), nargs="+", default=list(WITHOUT),
-                       help="rows of the table (default: all)")
+    table.add_argument("--only", metavar="PART", choices=tuple(WITHOUT), nargs="+",
+                       default=list(WITHOUT), help="rows of the table (default: all)")
     table.add_argument("--sizes", action="store_true",
                        help="instead: accuracy by layers and heads, drawn")
     add("--out", metavar="DIR", type=Path, default=Path(__file__).with_name("runs"),
@@ -54,8 +57,21 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--debug", action="store_true", help="show the traceback of an error")
     args = parser.parse_args(argv)
     if args.quick:
-        args.epochs, args.seeds = 1, args.seeds[:1]
+        args.epochs, args.seeds = args.epochs or 1, args.seeds[:1]
     return args
+
+
+def attempt(args: argparse.Namespace, data: Data, device: torch.device,
+            stop: console.Stop) -> Run:
+    """A run that leaves nothing behind but its averaged weights, those that validated best."""
+    with tempfile.TemporaryDirectory() as folder:
+        mine = argparse.Namespace(**{**vars(args), "out_dir": Path(folder), "log_every": 0})
+        run = Run(mine, data, device)
+        train(run, stop)
+        if not stop.requested:
+            restore_best(run)
+        run.metrics.file.close()      # Windows removes no open file
+    return run
 
 
 class Stopped(Exception):
@@ -78,7 +94,7 @@ def accuracies(flags: list[str], args: argparse.Namespace, data: Data,
     return found
 
 
-def columns(values: list[float]) -> str:
+def spread(values: list[float]) -> str:
     """Each value, mean and standard deviation, as columns of a table."""
     deviation = f"{statistics.stdev(values):.1f}" if len(values) > 1 else "-"
     each = ", ".join(f"{value:.1f}" for value in values)
@@ -112,7 +128,7 @@ def main(argv: list[str] | None = None) -> int:
         try:
             for name, flags in rows.items():
                 found[name] = accuracies(flags, args, data, stop)
-                print(f"| {name} | {columns(found[name])} |", flush=True)
+                print(f"| {name} | {spread(found[name])} |", flush=True)
         except Stopped:
             return stop.exit_code
     if args.sizes:

@@ -73,8 +73,8 @@ def load(name: str, data_dir: Path, seed: int = 0, workers: int = 0) -> Data:
         rows, rest = _split(rows, 2 * HELD_OUT, seed, path)
         return _assemble(path.name, rows, *_split(rest, 0.5, seed, path))
     if not path.is_dir():
-        raise Refusal(f"there is no data set {name}: say {', '.join(NAMES)}, or the path of a "
-                      "CSV of label,text or of a folder")
+        raise Refusal(f"{name} is neither a data set nor a path: use {', '.join(NAMES)}, a "
+                      "CSV of label,text or a folder of texts")
     if (path / "train.csv").exists():
         parts = _named({part: read_csv(path / f"{part}.csv") for part in SIZES
                         if (path / f"{part}.csv").exists()})

@@ -11,7 +11,6 @@
 import argparse
 import copy
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -68,7 +67,7 @@ class Run:
     def __init__(self, args: argparse.Namespace, data: Data, device: torch.device,
                  saved: dict | None = None) -> None:
         self.args, self.device, self.data_digest = args, device, data.digest
-        if saved and saved.get("data") != self.data_digest:
+        if saved and saved["data"] != self.data_digest:
             raise console.Refusal(f"{data.name} is not what it was when the run began: start a "
                                   "new one")
         torch.manual_seed(args.seed)
@@ -175,19 +174,6 @@ def restore_best(run: Run) -> dict:
     best = checkpoint.load(path, NAME)
     checkpoint.restore(run.average, best["ema"], path)
     return best
-
-
-def attempt(args: argparse.Namespace, data: Data, device: torch.device,
-            stop: console.Stop) -> Run:
-    """A run that leaves nothing behind but its averaged weights, those that validated best."""
-    with tempfile.TemporaryDirectory() as folder:
-        mine = argparse.Namespace(**{**vars(args), "out_dir": Path(folder), "log_every": 0})
-        run = Run(mine, data, device)
-        train(run, stop)
-        if not stop.requested:
-            restore_best(run)
-        run.metrics.file.close()      # Windows removes no open file
-    return run
 
 
 def report(run: Run, data: Data) -> None:

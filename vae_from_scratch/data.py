@@ -190,7 +190,7 @@ def from_folder(folder: Path, side: int, seed: int = 0, workers: int = 0) -> Dat
         say(f"left out {len(files) - len(good)} of {len(files)} files in {from_here(folder)}: "
             "no picture")
     if len(different) < len(good):
-        say(f"left out {len(good) - len(different)} pictures that were there twice")
+        say(f"left out pictures that were there before: {len(good) - len(different)}")
     if len(different) < LEAST:
         raise Refusal(f"{from_here(folder)} has {len(different)} usable pictures: at least "
                       f"{LEAST} different ones are needed")

@@ -29,8 +29,8 @@ class Gallery:
         """
         name = self.args.data or self.config["data"]
         if not self.args.data and not on_disk(name, self.args.data_dir):
-            raise Refusal(f"the pictures of {name} are not in {self.args.data_dir}: say "
-                          "--data-dir, or name others with --data")
+            raise Refusal(f"{name} is not on this disk: say where with --data-dir, or name "
+                          "another set with --data")
         data = load(name, self.args.data_dir, self.config["image_size"], self.config["seed"],
                     counts=counts)
         seen = data.digest, data.shortened(QUICK).digest       # the latter in smoke runs
@@ -53,7 +53,8 @@ class Gallery:
             part = self.data((1, 1, CREATURES[2])).test    # the same in any company
             numbers = [int(word) for word in words] or list(range(min(FIRST, len(part.images))))
             if max(numbers) >= len(part.images):
-                raise Refusal(f"there are test pictures 0 to {len(part.images) - 1}")
+                name = self.args.data or self.config["data"]
+                raise Refusal(f"{name} has the test pictures 0 to {len(part.images) - 1}")
             x = inputs_of(part.some(torch.tensor(numbers)), self.config)
             return x, [str(number) for number in numbers]
         files = [file for word in words for file in

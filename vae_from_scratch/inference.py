@@ -101,9 +101,9 @@ def main(argv: list[str] | None = None) -> int:
     console.add_data_flags(parser, NAMES, default=None)
     args = parser.parse_args(argv)
     if args.on and args.attribute is None:
-        parser.error("argument --on: it is for --attribute")
+        parser.error("argument --on: it belongs to --attribute")
     if (args.sample or 0) > AT_MOST:
-        parser.error(f"argument --sample: at most {AT_MOST} fit on a sheet")
+        parser.error(f"argument --sample: at most {AT_MOST:,} fit on a sheet")
     model, config = checkpoint.open_model(args.checkpoint, NAME, build,
                                           devices.choose(args.device))
     print(f"wrote {answer(model, config, args)} to {console.from_here(args.out)}")

@@ -36,7 +36,7 @@ def pca_psnr(train: Tensor, test: Tensor, components: int) -> float:
 
 
 def active_units(means: Tensor) -> int:                                # (N, L)
-    """How many latents say something of the picture (Burda et al., 2016)."""
+    """How many latents say something of the picture (Burda and others, 2016)."""
     return int((means.var(0, unbiased=False) > ACTIVE).sum())          # (14)
 
 

@@ -256,7 +256,7 @@ def build(config: dict) -> VAE:
     return VAE(tuple(config["shape"]), **{name: config[name] for name in SETTINGS})
 
 
-def parts(model: VAE) -> list[tuple[str, str, int]]:
+def layers(model: VAE) -> list[tuple[str, str, int]]:
     """Name, output shape and parameters of each layer, from a real forward pass."""
     rows = []
 
@@ -288,7 +288,7 @@ def main(argv: list[str] | None = None) -> int:
         help="channels of the first maps, or hidden features (default: 32, or 400)")
     args = parser.parse_args(argv)
     width = args.width or {"conv": 32, "mlp": 400}[args.network]
-    rows = parts(VAE(tuple(args.shape), args.latents, args.network, width))
+    rows = layers(VAE(tuple(args.shape), args.latents, args.network, width))
     print(f"{'layer':20} {'output':>9} {'parameters':>11}")
     for name, shape, parameters in rows:
         print(f"{name:20} {shape:>9} {parameters:>11,}")

@@ -56,7 +56,8 @@ def draw_curves(metrics: Path, path: Path) -> None:
     axes = figure.subplots(1, 4)
     for axis, name, title in ((axes[0], "reconstruction", "reconstruction"),
                               (axes[1], "kl", "KL")):
-        axis.plot(epochs, [row[name] for row in rows], color=BLUE, marker=".", label="training")
+        axis.plot(epochs, [row[f"train_{name}"] for row in rows], color=BLUE, marker=".",
+                  label="training")
         axis.plot(epochs, [row[f"validation_{name}"] for row in rows], color=ORANGE, marker=".",
                   linestyle="--", label="validation")
         axis.set(xlabel="epoch", ylabel="nats an image", title=title)

@@ -29,8 +29,8 @@ from evaluation import evaluate, inputs_of, sigma_of
 from measures import pca_psnr
 from model import NAME, SETTINGS, build
 
-COLUMNS = ["epoch", "step", "lr", "beta", "reconstruction", "kl", "validation_reconstruction",
-           "validation_kl", "active_units", "sigma", "seconds"]
+COLUMNS = ["epoch", "step", "lr", "beta", "train_reconstruction", "train_kl",
+           "validation_reconstruction", "validation_kl", "active_units", "sigma", "seconds"]
 SEEDS = 1_000_003    # apart: so far that runs of neighbouring seeds never meet
 SHOWN = 12           # pictures in a row of the progress
 
@@ -125,9 +125,10 @@ class Run:
             self.save("best.pt")      # before checkpoint.pt, which says that it is there
         self.save("checkpoint.pt")
         if args.log_every and (self.epoch % args.log_every == 0 or self.epoch == args.epochs):
-            print(f"{self.epoch:5} {self.step:7} {rate:8.1e} {row['reconstruction']:12.2f} "
-                  f"{row['kl']:7.2f} {found.cost:16.2f} {found.kl:7.2f} {found.active:7} "
-                  f"{sigma:7.4f} {row['seconds']:6.0f} s", flush=True)
+            mine = f"{row['train_reconstruction']:12.2f} {row['train_kl']:7.2f}"
+            print(f"{self.epoch:5} {self.step:7} {rate:8.1e} {mine} {found.cost:16.2f} "
+                  f"{found.kl:7.2f} {found.active:7} {sigma:7.4f} {row['seconds']:6.0f} s",
+                  flush=True)
             pictures.draw_progress(self.model, self.validation[:SHOWN],
                                    args.out_dir / "progress" / f"epoch_{self.epoch:04}.png")
 
