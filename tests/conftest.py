@@ -34,7 +34,15 @@ def same_start(monkeypatch: pytest.MonkeyPatch) -> None:
             raise OSError(f"a test tried to reach {address}")
         connect(self, address)
 
+    resolve = socket.getaddrinfo
+
+    def resolve_locally(host: str | bytes | None, *more: object, **how: object) -> list[tuple]:
+        if host not in ("127.0.0.1", "localhost"):
+            raise socket.gaierror(f"a test asked where {host} is")
+        return resolve(host, *more, **how)
+
     monkeypatch.setattr(socket.socket, "connect", connect_locally)
+    monkeypatch.setattr(socket, "getaddrinfo", resolve_locally)
     monkeypatch.setenv("no_proxy", "*")
 
 
@@ -58,7 +66,7 @@ def quick_run(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFact
         out, kept = base / "quick" / name, base / f"{name}.pickle"
         with FileLock(base / f"{name}.lock"):
             if not kept.exists():
-                done = run(ROOT / name / "train.py", "--quick", "--out-dir", out)
+                done = run(ROOT / name / "train.py", "--quick", "--out-dir", out, timeout=300)
                 kept.write_bytes(pickle.dumps(done))
         result = pickle.loads(kept.read_bytes())
         assert result.returncode == 0, result.stderr
@@ -124,4 +132,6 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 def _tree() -> str:
     status = subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True,
                             encoding="utf-8", check=False)
+    if status.returncode and (ROOT / ".git").exists():
+        raise RuntimeError(f"git does not say how the tree is: {status.stderr}")
     return status.stdout

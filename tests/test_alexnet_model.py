@@ -144,7 +144,7 @@ def test_there_is_no_frame_where_all_windows_fit_or_pytorch_pads() -> None:
 def both() -> tuple[nn.Module, nn.Module]:
     """Our network and torchvision's, with torchvision's random weights in both."""
     torch.manual_seed(1)
-    theirs, ours = torchvision_alexnet(), full("torchvision")
+    theirs, ours = torchvision_alexnet(), copy.deepcopy(full("torchvision"))
     weights = alexnet.published.translated(theirs.state_dict())
     assert set(weights) == set(ours.state_dict())
     ours.load_state_dict(weights)

@@ -97,7 +97,7 @@ BAD: dict[str, tuple[Callable[[str, Path], object], str]] = {
             DAMAGED),
     "altered": (altered, "is damaged (its digest does not match)"),
     "of another folder": (lambda folder, path: shutil.copy(pretrained(unlike(folder)), path),
-                          ""),
+                          " was made by "),
     "of another name": (lambda folder, path: changed(folder, path, folder=unlike(folder)),
                         "_from_scratch, this is "),
     "of somebody else": (others, "of this "),
@@ -111,6 +111,8 @@ BAD: dict[str, tuple[Callable[[str, Path], object], str]] = {
 def test_a_bad_checkpoint_is_one_sentence(folder: str, kind: str, tmp_path: Path,
                                           capsys: Said) -> None:
     make, words = BAD[kind]
+    if (folder, kind) == (NUMPY, "of another folder"):     # those of the others are no .npz
+        words = " holds arrays but is not a checkpoint"
     path = tmp_path / "schlechte Gewichte" / pretrained(folder).name
     path.parent.mkdir()
     make(folder, path)

@@ -45,8 +45,9 @@ each_folder = pytest.mark.parametrize("folder", FOLDERS)
 
 def python_files(folder: str) -> list[Path]:
     """The code of a folder, wherever in it."""
-    found = sorted((ROOT / folder).rglob("*.py"))
-    return [path for path in found if not {"runs", "data", ".venv"} & set(path.parts)]
+    home, others = ROOT / folder, {"runs", "data", ".venv"}
+    return [path for path in sorted(home.rglob("*.py"))
+            if not others & set(path.relative_to(home).parts)]
 
 
 @functools.cache

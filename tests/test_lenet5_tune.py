@@ -490,6 +490,7 @@ def test_an_ablation_that_is_stopped_prints_no_row_of_half_a_training(monkeypatc
 
 
 def test_a_quick_ablation_is_one_epoch_with_the_first_seed():
-    args = ablation.parse(["--quick", "--seeds", "4", "5", "--epochs", "9"])
+    args = ablation.parse(["--quick", "--seeds", "4", "5"])
     assert (args.epochs, args.seeds, args.data) == (1, [4], "digits")
+    assert ablation.parse(["--quick", "--epochs", "9"]).epochs == 9
     assert list(args.only) == list(ablation.WITHOUT)

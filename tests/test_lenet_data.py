@@ -432,7 +432,8 @@ def answer(request: BaseHTTPRequestHandler, files: dict, over: threading.Event) 
 
 
 def fetch(path: Path, *urls: str) -> None:
-    lenet.download.fetch(urls, path, SHA256, timeout=0.5)
+    waits = any("hangs" in url for url in urls)
+    lenet.download.fetch(urls, path, SHA256, timeout=1 if waits else 10)
 
 
 BAD = ["forbidden", "wrong", "truncated", "truncated_chunk", "hangs", "nonsense"]

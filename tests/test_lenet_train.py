@@ -290,6 +290,7 @@ def test_input_is_standardised_by_the_checkpoint(quick_run, tmp_path: Path) -> N
         path = tmp_path / f"{mean}.pt"
         lenet.checkpoint.save(path, {**saved, "config": {**saved["config"], "mean": mean}})
         result = run(INFERENCE, "--data", "digits", "--test", "--checkpoint", path)
+        assert result.returncode == 0, result.stderr
         answers.append(result.stdout)
     assert answers[0] != answers[1]
 

@@ -173,7 +173,7 @@ def snapshot(home: Path) -> dict[Path, tuple[int, int]]:
             for path in files}
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)      # all those above it may have to run first
 @pytest.mark.parametrize(("folder", "number"), list(steps()))
 def test_a_command_of_a_readme_works(project: Callable, folder: str, number: int) -> None:
     """Those above it have run before it, once, whichever tests were asked for."""

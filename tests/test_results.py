@@ -16,10 +16,9 @@ from support import FOLDERS, ROOT, assert_said, load
 # measured before the commands kept them, and not again. How and where, the README says.
 ELSEWHERE = {
     "alexnet_from_scratch": (
-        "| subset of CIFAR-10", "| nothing", "| local response",
+        "| nothing", "| local response",
         "| overlapping", "| dropout", "| ReLU", "| two groups", "| colour noise",
         "| He's start"),
-    "diffusion_from_scratch": ("| MNIST, w =", "| 2,000 real ones"),
     # what tests assert
     "stable_diffusion_from_scratch": (
         "| U-Net, encoder", "| the published size", "| six samplers", "| pictures of prompts",

@@ -129,14 +129,14 @@ def test_many_pictures_are_drawn_in_parts(painter: Painter,
 def test_every_seed_has_its_picture(ask: Callable, painter: Painter) -> None:
     found = ask("--prompt", PROMPTS[1], "--seed", 4, "--count", 3, "--guidance", 2)
     assert found.code == 0
-    assert found.lines[-1] == (f"wrote seed_4.png to seed_6.png, samples.png in {found.out}")
+    assert found.lines[-1] == (f"wrote seed_4.png to seed_6.png, samples.png to {found.out}")
     assert found.lines[:3] == [f"seed {seed}: {PROMPTS[1]}" for seed in (4, 5, 6)]
     expected = painter.draw([PROMPTS[1]], [4, 5, 6], steps=3, guidance=2.0)
     for seed, picture in zip((4, 5, 6), expected):
         assert torch.equal(pixels(found.out / f"seed_{seed}.png"), picture)
     alone = ask("--prompt", PROMPTS[1], "--seed", 5, "--count", 1, "--guidance", 2)
     assert near(pixels(alone.out / "seed_5.png"), expected[1])
-    assert alone.lines[-1] == f"wrote seed_5.png in {alone.out}"
+    assert alone.lines[-1] == f"wrote seed_5.png to {alone.out}"
 
 
 def test_without_a_prompt_training_captions_are_drawn_in_turn(ask: Callable,
@@ -213,7 +213,7 @@ def test_attention_changes_nothing_and_is_shown(ask: Callable) -> None:
     plain = [pixels(ask(*flags).out / f"seed_{seed}.png") for seed in (0, 1)]
     found = ask(*flags, "--attention")
     assert found.lines[-1] == ("wrote seed_0.png to seed_1.png, samples.png, attention_0.png, "
-                               f"attention_1.png in {found.out}")
+                               f"attention_1.png to {found.out}")
     for seed in (0, 1):
         assert near(pixels(found.out / f"seed_{seed}.png"), plain[seed])
         sheet = pixels(found.out / f"attention_{seed}.png")
@@ -247,7 +247,7 @@ def test_published_weights_draw_with_clips_tokenizer(ask: Callable,
                                                      published: SimpleNamespace) -> None:
     found = ask("--weights", published.file, "--tokenizer", published.clip, "--size", 16,
                 "--prompt", "red on")
-    assert found.code == 0 and found.lines[-1] == f"wrote seed_0.png in {found.out}"
+    assert found.code == 0 and found.lines[-1] == f"wrote seed_0.png to {found.out}"
     tokenizer = sd.tokenizer.ClipTokenizer(MERGES, 16)
     expected = sd.pipeline.Pipeline(published.model, tokenizer).draw(
         ["red on"], [0], (16, 16), steps=3, guidance=7.5)

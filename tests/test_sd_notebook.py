@@ -57,9 +57,11 @@ def execute(notebook: NotebookNode, home: Path, monkeypatch: pytest.MonkeyPatch)
     for name, value in environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("IPYTHONDIR", str(home / ".ipython"))
-    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(home / ".jupyter"))
+    for name in ("JUPYTER_RUNTIME_DIR", "JUPYTER_DATA_DIR"):      # not the user's own
+        monkeypatch.setenv(name, str(home / ".jupyter"))
     started = time.monotonic()
-    client = NotebookClient(notebook, timeout=LIMIT, kernel_name="python3",
+    client = NotebookClient(notebook, timeout=LIMIT, startup_timeout=LIMIT,
+                            kernel_name="python3",
                             resources={"metadata": {"path": str(home)}})
     client.execute()
     return time.monotonic() - started

@@ -8,7 +8,6 @@ another working directory, with no network, starting from a fresh clone without 
 
 import json
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -58,13 +57,13 @@ def snapshot(home: Path) -> dict[Path, tuple[int, int]]:
 
 
 def run_alone(home: Path, elsewhere: Path, command: list[str]) -> SimpleNamespace:
-    """Run one script of a copy; gives its result, its seconds and the files it touched."""
+    """Run one script of a copy; gives its result and the files it touched."""
     out = [home / OUT] if command[-1] == "--out-dir" else []
-    before, started = snapshot(home), time.monotonic()
-    result = run(home / command[0], *command[1:], *out, cwd=elsewhere)
-    seconds, after = time.monotonic() - started, snapshot(home)
+    before = snapshot(home)
+    result = run(home / command[0], *command[1:], *out, cwd=elsewhere, timeout=300)
+    after = snapshot(home)
     touched = {path for path in before | after if before.get(path) != after.get(path)}
-    return SimpleNamespace(result=result, seconds=seconds, touched=touched)
+    return SimpleNamespace(result=result, touched=touched)
 
 
 @pytest.fixture(scope="session")
@@ -126,10 +125,10 @@ def test_training_leaves_what_it_promises(alone: Callable, folder: str) -> None:
 
 @each_folder
 def test_the_smoke_run_is_quick(alone: Callable, folder: str) -> None:
-    """15 s on two idle cores; twice that here, where others may be at work."""
-    seconds = alone(folder).runs["train"].seconds
+    """15 s of the processors, whatever else they do; 5 s are the most that was measured."""
+    seconds = alone(folder).runs["train"].result.seconds
     print(f"{folder}: train.py --quick took {seconds:.1f} s")
-    assert seconds <= 30
+    assert seconds <= 15
 
 
 @each_folder

@@ -242,7 +242,8 @@ def test_what_does_not_fit_the_model_is_refused_in_one_sentence(
         "".join(f"cat,it purrs {n} times\ndog,it barks {n} times\n" for n in range(50)))
     whole = bytearray(trained.best.read_bytes())
     (tmp_path / "cut.pt").write_bytes(whole[:-500])
-    whole[len(whole) // 2] ^= 1
+    weight = next(iter(torch.load(trained.best, weights_only=True)["model"].values()))
+    whole[whole.index(weight.numpy().tobytes())] ^= 1
     (tmp_path / "bit.pt").write_bytes(whole)
     foreign = ROOT / "lenet_from_scratch" / "pretrained.pt"
     for asked, words in (

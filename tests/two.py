@@ -16,9 +16,17 @@ from pathlib import Path
 
 
 def free_port() -> int:
-    """A port at which nobody listens."""
-    with socket.socket() as asked:
+    """A port at which nobody listens, and that the kernel gives to nobody for a minute.
+
+    For so long it remembers a connection that has just ended there; who names the port and
+    sets SO_REUSEADDR, as PyTorch does, may have it.
+    """
+    with socket.socket() as asked, socket.socket() as caller:
+        asked.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         asked.bind(("127.0.0.1", 0))
+        asked.listen()
+        caller.connect(asked.getsockname())
+        asked.accept()[0].close()          # who ends first is remembered
         return asked.getsockname()[1]
 
 

@@ -10,6 +10,7 @@ The child imports a folder's modules afresh: nothing of ours is in the first pro
 
 import atexit
 import contextlib
+import functools
 import json
 import os
 import runpy
@@ -31,34 +32,47 @@ class Warm:
     """A process with all libraries imported, which forks for each script that it is given."""
 
     def __init__(self, environment: dict[str, str], more: tuple[str, ...] = ()) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, __file__, *more], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            env=environment, encoding="utf-8")
-        atexit.register(self.process.kill)
+        self.begin = functools.partial(
+            subprocess.Popen, [sys.executable, __file__, *more], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, env=environment, encoding="utf-8")
+        self.process = self.begin()
+        atexit.register(lambda: self.process.kill())
 
     def run(self, command: list[str], cwd: Path | None, environment: dict[str, str],
             timeout: float) -> subprocess.CompletedProcess:
         """What `subprocess.run([sys.executable, *command])` would give, with its texts.
 
-        `command` begins with a script, or with -m and a module. Raises TimeoutExpired.
+        `command` begins with a script, or with -m and a module. Its result has the `seconds`
+        that it took of the processors, too. Raises TimeoutExpired.
         """
         with tempfile.TemporaryDirectory() as folder:
             files = [Path(folder, name) for name in ("out", "err")]
-            self._ask({"command": command, "cwd": str(cwd or Path.cwd()), "timeout": timeout,
-                       "environment": environment, "files": list(map(str, files))})
-            code = int(self.process.stdout.readline())
+            answer = self._ask({
+                "command": command, "cwd": str(cwd or Path.cwd()), "timeout": timeout,
+                "environment": environment, "files": list(map(str, files))})
+            code = answer["code"]
             said = [file.read_text(encoding="utf-8") for file in files]
         if code == -signal.SIGALRM:
             raise subprocess.TimeoutExpired(command, timeout, *said)
-        return subprocess.CompletedProcess([sys.executable, *command], code, *said)
+        result = subprocess.CompletedProcess([sys.executable, *command], code, *said)
+        result.seconds = answer["seconds"]
+        return result
 
-    def _ask(self, request: dict) -> None:
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
+    def _ask(self, request: dict) -> dict:
+        """The answer to a request; whoever is interrupted leaves a process that has none."""
+        try:
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+            return json.loads(self.process.stdout.readline())
+        except BaseException:
+            self.process.kill()
+            self.process.wait()
+            self.process = self.begin()
+            raise
 
 
 def serve() -> None:
-    """Fork for each line of stdin; answer with the exit code, or a signal's negative number."""
+    """Fork for each line of stdin; answer with exit code, or minus a signal, and seconds."""
     for name in (*IMPORTED, *sys.argv[1:]):
         with contextlib.suppress(ImportError):
             __import__(name)
@@ -67,8 +81,12 @@ def serve() -> None:
         child = os.fork()
         if not child:
             become(request)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        print(code, flush=True)
+        _, status, used = os.wait4(child, 0)
+        code = os.waitstatus_to_exitcode(status)
+        if code == -signal.SIGALRM:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child, signal.SIGKILL)       # processes that it has begun
+        print(json.dumps({"code": code, "seconds": used.ru_utime + used.ru_stime}), flush=True)
 
 
 def become(request: dict) -> None:
