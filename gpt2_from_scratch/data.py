@@ -91,7 +91,6 @@ def read_folder(home: Path, workers: int = 0) -> str:
     files = sorted(path for path in home.rglob("*") if path.is_file() and not any(
         part.startswith(".") for part in path.relative_to(home).parts))
 
-
     def text_of(path: Path) -> str | None:
         with contextlib.suppress(Refusal):
             return read(path)

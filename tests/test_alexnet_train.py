@@ -256,12 +256,13 @@ def test_a_run_whose_pictures_have_changed_cannot_be_gone_on_with(
 
 
 def test_the_rate_falls_three_times_after_the_patience_then_the_run_ends(
-        tmp_path: Path, monkeypatch: Patch) -> None:
+        tmp_path: Path, monkeypatch: Patch, capsys: Said) -> None:
     """The second epoch is the last progress; the patience begins anew after each fall."""
     seen = scripted(monkeypatch, (0.5, 1.0), (0.4, 1.0), (0.4, 1.1))
     assert train(tmp_path, "--epochs", 30, "--patience", 2, "--lr", 0.02) == 0
     expected = 4 * [0.02] + 2 * [0.002] + 2 * [2e-4] + 2 * [2e-5]
     assert rates(tmp_path) == pytest.approx(expected, rel=1e-12) and len(seen) == 10
+    assert "nothing was better since epoch 2: stopped early\n" in capsys.readouterr().err
     groups = saved(tmp_path)["optimizer"]["param_groups"]
     assert [group["lr"] for group in groups] == pytest.approx([2e-5, 4e-5])
 

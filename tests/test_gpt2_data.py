@@ -120,6 +120,7 @@ def test_files_of_a_folder_that_are_no_text_are_left_out_and_counted(
     assert whole(ask(tmp_path)) == TEXT
     error = capsys.readouterr().err
     assert error == f"left out 4 of 5 files in {tmp_path}: no text in UTF-8\n"
+    assert data.load(str(tmp_path), tmp_path, workers=2) == ask(tmp_path)
 
 
 def test_the_digest_knows_every_character(tmp_path: Path) -> None:

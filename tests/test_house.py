@@ -393,6 +393,14 @@ def test_importing_a_folder_changes_nothing(folder: str, tmp_path: Path) -> None
     assert not {p for p in set(home.rglob("*")) - before if not made_by_others & set(p.parts)}
 
 
+@each_folder
+def test_a_table_without_rows_is_not_drawn(folder: str) -> None:
+    """As a run leaves it that was stopped in its first epoch."""
+    text = (ROOT / folder / "visualize.py").read_text(encoding="utf-8")
+    assert ("draw_curves(metrics" in text) == ('.read_text(encoding="utf-8").count("\\n") > 1'
+                                               in text)
+
+
 # ---------------------------------------------------------------- safety
 
 UNSAFE_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve",

@@ -13,13 +13,8 @@ import results
 from support import FOLDERS, ROOT, assert_said, load
 
 # What `result_rows.py` does not make of numbers that were kept, by the beginnings of the rows:
-# measured before the commands kept them, and not again. How and where, the README says.
+# bounds that tests assert.
 ELSEWHERE = {
-    "alexnet_from_scratch": (
-        "| nothing", "| local response",
-        "| overlapping", "| dropout", "| ReLU", "| two groups", "| colour noise",
-        "| He's start"),
-    # what tests assert
     "stable_diffusion_from_scratch": (
         "| U-Net, encoder", "| the published size", "| six samplers", "| pictures of prompts",
         "| byte pairs"),
