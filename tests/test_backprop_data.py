@@ -786,7 +786,8 @@ def test_a_set_with_other_columns_or_classes_than_the_checkpoint_is_refused(
 ) -> None:
     answer = ask(capsys, own.classifier, "--data", name)
     assert answer.code == 1 and answer.out == ""
-    assert answer.err == f"error: {name} has other columns or classes than the checkpoint\n"
+    assert answer.err == (f"error: {name} has other columns or classes than the checkpoint: "
+                          "name another set with --data, or another --checkpoint\n")
 
 
 def test_a_set_that_is_gone_is_one_sentence_with_the_remedy_and_is_not_fetched(
