@@ -304,6 +304,46 @@ def front() -> Iterator[str]:
         yield f"| {left} | {right} |"
 
 
+def figures() -> Iterator[str]:
+    """What the top README says that each folder reaches, beside what others do."""
+    found = {folder: read(folder) for folder in COMMANDS}
+
+    def mean(folder: str, command: str, name: str, seeds: range = SEEDS) -> float:
+        return statistics.mean(column(found[folder], f"python train.py{command}", name, seeds))
+
+    numbers = found["backprop_from_scratch"]
+    bench = numbers["python tests/benchmarks/backprop.py --data-dir ../shared/data --threads 1"]
+    digits = mean("backprop_from_scratch", " --data digits", "test_score", range(10))
+    yield (f"digits: {percent(digits, 1)} right; scikit-learn's MLP "
+           f"{percent(bench['digits_of_sklearn'], 1)}")
+    classic, paper = (mean("lenet_from_scratch", f" {MNIST}{variant}", "test_error")
+                      for variant in ("", " --variant 1998"))
+    yield f"MNIST: {percent(classic)} wrong, the paper's own network {percent(paper)}"
+    yield f"MNIST: {percent(mean('lenet5_from_scratch', f' {MNIST}', 'test_error'))} wrong"
+    shapes = mean("alexnet_from_scratch", "", "test_error", range(2))
+    photographs = mean("alexnet_from_scratch", " --data ../../shared/data/cifar10_subset",
+                       "test_error")
+    yield (f"shapes: {percent(shapes, 1)} wrong, CIFAR-10 after 3,600 pictures "
+           f"{percent(photographs, 1)}")
+    rights = column(found["transformer_from_scratch"], "python train.py --data hard",
+                    "test_accuracy")
+    ours, linear = (statistics.mean(each[name] for each in rights)
+                    for name in ("this network", "logistic regression"))
+    yield f"{percent(ours, 1)} right; linear model {percent(linear, 1)}"
+    text = found["gpt2_from_scratch"][COMMANDS["gpt2_from_scratch"][2]]
+    yield (f"Shakespeare: {text['character']:.3f} nats a character; counting five characters "
+           f"{text['counting']['5-gram']:.3f}")
+    codes = found["vae_from_scratch"]["python evaluate.py --checkpoint pretrained.pt"]
+    yield (f"creatures: {codes['psnr']:.1f} dB; PCA with as many numbers "
+           f"{codes['pca_psnr']:.1f} dB")
+    _, _, _, short, _, _, long, *_ = (found["diffusion_from_scratch"][command] for command in
+                                      COMMANDS["diffusion_from_scratch"])
+    yield (f"MNIST: Fréchet distance {short['drawn']['distance']:.4f}; with 5,500 steps, on a "
+           f"GPU, {long['drawn']['distance']:.4f}; real digits {short['real']['distance']:.4f}")
+    right = found["stable_diffusion_from_scratch"]["python evaluate.py"]["right"]
+    yield f"as asked in {percent(right['as asked']['both'], 1)} of drawings"
+
+
 ROWS: dict[str, Callable[[Found], Iterator[str]]] = {
     f"{make.__name__}_from_scratch": make
     for make in (backprop, lenet, lenet5, alexnet, transformer, gpt2, vae, diffusion,

@@ -57,6 +57,11 @@ def test_results_are_of_commands_that_can_be_run_again(folder: str) -> None:
         assert numbers.keys() > {"machine"} and numbers["machine"]["threads"] >= 1
 
 
+def test_figures_of_the_front_door_are_what_commands_wrote() -> None:
+    said, figures = (ROOT / "README.md").read_text(encoding="utf-8"), result_rows.figures()
+    assert [figure in said for figure in figures] == len(FOLDERS) * [True]
+
+
 def test_speeds_of_the_front_door_are_what_the_benchmarks_wrote() -> None:
     """Ratios beside peers, and with what power time grows."""
     said = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split("\n"))
