@@ -4,8 +4,10 @@ Every process has the whole model and a share of each batch. `DistributedDataPar
 their gradients, which `torchrun --nproc-per-node 2 train.py` makes the gradient of the batch.
 """
 
+import atexit
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -54,6 +56,8 @@ def together() -> Iterator[None]:
     except RuntimeError as error:
         lost = isinstance(error, dist.DistError) or "gloo/" in str(error)  # where it happened
         if dist.is_initialized() and lost:
+            if "RANK" in os.environ:
+                atexit.register(leave)
             raise Refusal("another process of this run has ended or cannot be reached: see "
                           "what it said, then start all of them again, with --resume if a "
                           "checkpoint.pt was written") from error
@@ -61,6 +65,13 @@ def together() -> Iterator[None]:
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def leave() -> None:
+    """End at once: Gloo's threads have waited at times for the lost process, for minutes."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def wait() -> None:

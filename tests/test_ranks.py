@@ -186,6 +186,32 @@ def test_only_an_error_of_the_others_is_told_as_such(folder: str, monkeypatch: P
                 raise error
 
 
+PARTING = """
+    import atexit, os, sys, time
+    sys.path.insert(0, sys.argv[1])
+    import torch.distributed as dist, console, distributed
+
+    @console.one_line_errors
+    def main(argv):
+        with distributed.together():
+            raise RuntimeError("[/x/gloo/transport/tcp/pair.cc:561] Connection closed by peer")
+
+    os.environ["RANK"] = "0"
+    dist.is_initialized, dist.destroy_process_group = lambda: True, lambda: None
+    atexit.register(time.sleep, 60)     # what waits for the lost one in the end
+    print("as before")
+    sys.exit(main([]))
+"""
+
+
+def test_who_has_lost_another_does_not_wait_for_it_in_the_end(tmp_path: Path) -> None:
+    script, begun = tmp_path / "parting.py", time.monotonic()
+    script.write_text(textwrap.dedent(PARTING))
+    result = run(script, ROOT / "gpt2_from_scratch")
+    assert time.monotonic() - begun < LIMIT and result.returncode == 1
+    assert result.stderr.startswith(LOST) and result.stdout == "as before\n"
+
+
 def test_the_copies_are_alike() -> None:
     """GPT-2's has one function more, at its end."""
     *some, longest = sorted({(ROOT / folder / "distributed.py").read_text(encoding="utf-8")
