@@ -51,11 +51,13 @@ def together() -> Iterator[None]:
     watchdog ends the rest, in its own words (TORCH_NCCL_ASYNC_ERROR_HANDLING). One that is
     merely silent counts as lost after PyTorch's time limit: 30 minutes, with NCCL 10.
     """
+    lost = False
     try:
         yield
     except RuntimeError as error:
-        lost = isinstance(error, dist.DistError) or "gloo/" in str(error)  # where it happened
-        if dist.is_initialized() and lost:
+        lost = dist.is_initialized() and (
+            isinstance(error, dist.DistError) or "gloo/" in str(error))    # where it happened
+        if lost:
             if "RANK" in os.environ:
                 atexit.register(leave)
             raise Refusal("another process of this run has ended or cannot be reached: see "
@@ -63,12 +65,16 @@ def together() -> Iterator[None]:
                           "checkpoint.pt was written") from error
         raise
     finally:
-        if dist.is_initialized():
+        if dist.is_initialized() and not lost:
             dist.destroy_process_group()
 
 
 def leave() -> None:
-    """End at once: Gloo's threads have waited at times for the lost process, for minutes."""
+    """End at once, without freeing the process group.
+
+    That waits for Gloo's threads, and one of them may wait for Python to free a tensor: so the
+    process stood still once in a while after its last sentence (PyTorch 2.10).
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(1)
