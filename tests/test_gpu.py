@@ -50,6 +50,13 @@ def test_tests_of_a_cpu_see_no_gpu() -> None:
     assert not torch.cuda.is_available()
 
 
+def test_whoever_chooses_a_device_gets_32_bits() -> None:
+    """The setting; what it does on a GPU is the next test's."""
+    torch.backends.cudnn.conv.fp32_precision = "tf32"     # as PyTorch begins
+    load("lenet_from_scratch").devices.choose("cpu")
+    assert torch.backends.cudnn.conv.fp32_precision == "ieee"
+
+
 @pytest.mark.gpu
 def test_32_bits_are_32_bits() -> None:
     """A convolution of a GPU is that of a CPU, without the 10 bits of TF32."""
